@@ -1,0 +1,10 @@
+//! Plain types of the field: identities, reports, records, rules, alerts and their state machine.
+//!
+//! Nothing here knows actix, diesel, tokio or a clock: time is always an argument. Everything in
+//! this module can be built and compared in a unit test without setting anything up.
+
+pub mod event;
+pub mod ids;
+pub mod status;
+pub mod time;
+pub mod vitals;

@@ -1,0 +1,3 @@
+//! Watchpost.
+
+pub mod domain;
