@@ -3,8 +3,15 @@
 //! Nothing here knows actix, diesel, tokio or a clock: time is always an argument. Everything in
 //! this module can be built and compared in a unit test without setting anything up.
 
+pub mod alert;
+pub mod device;
 pub mod event;
+pub mod identity;
 pub mod ids;
+pub mod owner;
+pub mod recent;
+pub mod record;
+pub mod rule;
 pub mod status;
 pub mod time;
 pub mod vitals;

@@ -1,0 +1,305 @@
+//! Alerts and their state machine.
+//!
+//! ```text
+//!            raise                acknowledge             resolve
+//!   (none) ---------> raised --------------> acknowledged --------> resolved
+//!                       |  ^                      |
+//!                       |  +-- repeat, if critical+
+//!                       +------------ resolve ------------------->
+//! ```
+//!
+//! Each transition is an [`AlertChange`] with the alert as it is afterwards, in absolute values:
+//! applying one twice is harmless.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Location;
+use super::identity;
+use super::ids::{AlertId, BindingId, CustomerId, DeviceSn, EventId, OrgId, PersonId, RuleId};
+use super::owner::Owner;
+use super::rule::{Rule, Severity};
+use super::time::UtcMillis;
+use super::vitals::Metrics;
+
+/// A repeat of a non-critical alert within this of the last pushed one is stored, not pushed.
+pub const QUIET_MS: i64 = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    Raised,
+    Acknowledged,
+    Resolved,
+}
+
+impl AlertState {
+    pub const ALL: [AlertState; 3] = [AlertState::Raised, AlertState::Acknowledged, AlertState::Resolved];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            AlertState::Raised => "raised",
+            AlertState::Acknowledged => "acknowledged",
+            AlertState::Resolved => "resolved",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    pub fn is_open(self) -> bool {
+        self != AlertState::Resolved
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transition {
+    Raised,
+    /// It happened again while the alert was open: the count grows.
+    Repeated,
+    Acknowledged,
+    Resolved,
+    /// The metric is within its bounds again. People close the alert.
+    BackToNormal,
+}
+
+impl Transition {
+    pub fn name(self) -> &'static str {
+        match self {
+            Transition::Raised => "raised",
+            Transition::Repeated => "repeated",
+            Transition::Acknowledged => "acknowledged",
+            Transition::Resolved => "resolved",
+            Transition::BackToNormal => "back_to_normal",
+        }
+    }
+}
+
+/// What a change was made by. A change is applied only if its cause is new for that alert.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Cause {
+    Event(EventId),
+    Vitals(DeviceSn, UtcMillis),
+    /// An operator's command, by its own id: the same command again is the same change.
+    Action(Box<str>),
+}
+
+impl Cause {
+    /// Text form, unique over all causes; what is stored.
+    pub fn key(&self) -> String {
+        match self {
+            Cause::Event(id) => format!("event:{id}"),
+            Cause::Vitals(sn, at) => format!("vitals:{}:{sn}", at.0),
+            Cause::Action(id) => format!("action:{id}"),
+        }
+    }
+}
+
+/// An alert as it stands. This is also the `alert` object of the stream and the REST API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    pub alert_id: AlertId,
+    pub rule_id: RuleId,
+    pub rule_name: Box<str>,
+    pub device_sn: DeviceSn,
+    pub severity: Severity,
+    pub state: AlertState,
+    /// How often it happened while open, the first time included.
+    pub count: u32,
+    /// When it happened, by the device's clock where that can be believed.
+    pub occurred_at: UtcMillis,
+    /// When the server took it in; the difference to `occurred_at` is how late it came.
+    pub raised_at: UtcMillis,
+    /// When it last happened, by the server's clock.
+    pub last_at: UtcMillis,
+    /// Of the event that raised it; `None` for a metric alert.
+    pub event_id: Option<EventId>,
+    pub event_type: Option<Box<str>>,
+    pub value: Option<Box<str>>,
+    pub location: Option<Location>,
+    /// What was measured at that moment.
+    pub vitals: Option<Metrics>,
+    pub binding_id: BindingId,
+    pub customer_id: CustomerId,
+    pub org_id: Option<OrgId>,
+    pub org_name: Option<Box<str>>,
+    pub person_id: Option<PersonId>,
+    pub person_name: Option<Box<str>>,
+    /// False if it came without the credentials that its device should show.
+    pub verified: bool,
+    pub acknowledged_at: Option<UtcMillis>,
+    pub acknowledged_by: Option<Box<str>>,
+    pub resolved_at: Option<UtcMillis>,
+    pub resolved_by: Option<Box<str>>,
+    pub back_to_normal_at: Option<UtcMillis>,
+    /// When a change of it was last pushed, by the server's clock.
+    pub pushed_at: UtcMillis,
+}
+
+/// One transition of one alert: a row of `alert_change`, and a frame of the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlertChange {
+    /// As it is after the transition.
+    pub alert: Alert,
+    pub transition: Transition,
+    pub cause: Cause,
+    pub at: UtcMillis,
+    /// Who did it: a viewer's name, or `None` for the device itself.
+    pub actor: Option<Box<str>>,
+    pub note: Option<Box<str>>,
+    /// Stored, but not pushed, live or on resume.
+    pub quiet: bool,
+}
+
+/// What made an alert, for [`Alert::raise`] and [`Alert::repeat`].
+#[derive(Debug, Clone)]
+pub struct Occurrence {
+    pub cause: Cause,
+    pub occurred_at: UtcMillis,
+    pub received_at: UtcMillis,
+    pub event_id: Option<EventId>,
+    pub event_type: Option<Box<str>>,
+    pub value: Option<Box<str>>,
+    pub location: Option<Location>,
+    pub vitals: Option<Metrics>,
+    pub verified: bool,
+}
+
+/// An action that the alert's present state does not allow.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("the alert is already {}", .present.state.name())]
+pub struct IllegalTransition {
+    /// The alert as it stands, with who was first.
+    pub present: Box<Alert>,
+}
+
+impl Alert {
+    pub fn raise(rule: &Rule, device_sn: &DeviceSn, owner: &Owner, what: Occurrence) -> AlertChange {
+        let alert = Alert {
+            alert_id: identity::alert_id(&what.cause.key(), &rule.rule_id),
+            rule_id: rule.rule_id.clone(),
+            rule_name: rule.name.as_str().into(),
+            device_sn: device_sn.clone(),
+            severity: rule.severity,
+            state: AlertState::Raised,
+            count: 1,
+            occurred_at: what.occurred_at,
+            raised_at: what.received_at,
+            last_at: what.received_at,
+            event_id: what.event_id,
+            event_type: what.event_type,
+            value: what.value,
+            location: what.location,
+            vitals: what.vitals,
+            binding_id: owner.binding_id,
+            customer_id: owner.customer_id.clone(),
+            org_id: owner.org_id.clone(),
+            org_name: owner.org_name.clone(),
+            person_id: owner.person_id.clone(),
+            person_name: owner.person_name.clone(),
+            verified: what.verified,
+            acknowledged_at: None,
+            acknowledged_by: None,
+            resolved_at: None,
+            resolved_by: None,
+            back_to_normal_at: None,
+            pushed_at: what.received_at,
+        };
+        AlertChange {
+            alert,
+            transition: Transition::Raised,
+            cause: what.cause,
+            at: what.received_at,
+            actor: None,
+            note: None,
+            quiet: false,
+        }
+    }
+
+    /// It happened again. On an acknowledged critical alert this makes it raised again: somebody
+    /// pressed SOS once more. Position and vitals are those of the latest time.
+    pub fn repeat(&mut self, what: Occurrence) -> AlertChange {
+        let critical = self.severity == Severity::Critical;
+        self.count = self.count.saturating_add(1);
+        self.last_at = self.last_at.max(what.received_at);
+        self.back_to_normal_at = None;
+        if what.location.is_some() {
+            self.location = what.location;
+        }
+        if what.vitals.is_some() {
+            self.vitals = what.vitals;
+        }
+        if critical && self.state == AlertState::Acknowledged {
+            self.state = AlertState::Raised;
+            self.acknowledged_at = None;
+            self.acknowledged_by = None;
+        }
+        let quiet = !critical && what.received_at.ms_since(self.pushed_at) < QUIET_MS;
+        if !quiet {
+            self.pushed_at = what.received_at;
+        }
+        self.change(Transition::Repeated, what.cause, what.received_at, quiet)
+    }
+
+    pub fn back_to_normal(&mut self, cause: Cause, at: UtcMillis) -> AlertChange {
+        self.back_to_normal_at = Some(at);
+        self.pushed_at = at;
+        self.change(Transition::BackToNormal, cause, at, false)
+    }
+
+    /// Resolved by the device itself, for example put on again.
+    pub fn resolve_by_device(&mut self, cause: Cause, at: UtcMillis) -> AlertChange {
+        self.state = AlertState::Resolved;
+        self.resolved_at = Some(at);
+        self.pushed_at = at;
+        self.change(Transition::Resolved, cause, at, false)
+    }
+
+    /// Applies what an operator did.
+    pub fn act(&mut self, action: &OperatorAction, at: UtcMillis) -> Result<AlertChange, IllegalTransition> {
+        let transition = match (self.state, action.kind) {
+            (AlertState::Raised, ActionKind::Acknowledge) => {
+                self.state = AlertState::Acknowledged;
+                self.acknowledged_at = Some(at);
+                self.acknowledged_by = Some(action.actor.clone());
+                Transition::Acknowledged
+            }
+            (AlertState::Raised | AlertState::Acknowledged, ActionKind::Resolve) => {
+                self.state = AlertState::Resolved;
+                self.resolved_at = Some(at);
+                self.resolved_by = Some(action.actor.clone());
+                Transition::Resolved
+            }
+            (AlertState::Acknowledged, ActionKind::Acknowledge) | (AlertState::Resolved, _) => {
+                return Err(IllegalTransition { present: Box::new(self.clone()) });
+            }
+        };
+        self.pushed_at = at;
+        let cause = Cause::Action(action.command_id.clone());
+        let change = self.change(transition, cause, at, false);
+        Ok(AlertChange { actor: Some(action.actor.clone()), note: action.note.clone(), ..change })
+    }
+
+    fn change(&self, transition: Transition, cause: Cause, at: UtcMillis, quiet: bool) -> AlertChange {
+        AlertChange { alert: self.clone(), transition, cause, at, actor: None, note: None, quiet }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKind {
+    Acknowledge,
+    Resolve,
+}
+
+/// What an operator asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperatorAction {
+    pub alert_id: AlertId,
+    pub kind: ActionKind,
+    /// Chosen by the caller (or made for it): the same id again is the same command.
+    pub command_id: Box<str>,
+    pub actor: Box<str>,
+    pub note: Option<Box<str>>,
+}

@@ -1,0 +1,60 @@
+//! Whose a device is, and what a caller may see.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{BindingId, CustomerId, OrgId, PersonId};
+
+/// Whom a device's binding gives it to. Ids in a watch body never change this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub binding_id: BindingId,
+    pub customer_id: CustomerId,
+    pub org_id: Option<OrgId>,
+    pub org_name: Option<Box<str>>,
+    pub person_id: Option<PersonId>,
+    pub person_name: Option<Box<str>>,
+}
+
+impl Owner {
+    /// An unbound device belongs to the default customer, whose staff see its alerts.
+    pub fn unbound() -> Self {
+        Self {
+            binding_id: BindingId::UNBOUND,
+            customer_id: CustomerId::default_customer(),
+            org_id: None,
+            org_name: None,
+            person_id: None,
+            person_name: None,
+        }
+    }
+
+    pub fn is_bound(&self) -> bool {
+        self.binding_id != BindingId::UNBOUND
+    }
+}
+
+/// What a caller may see. Every query and every frame takes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything: the administrator.
+    All,
+    /// What belongs to one customer.
+    Customer(CustomerId),
+}
+
+impl Scope {
+    pub fn allows(&self, customer: &CustomerId) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Customer(own) => own == customer,
+        }
+    }
+
+    /// The customer to filter by, `None` for all.
+    pub fn customer(&self) -> Option<&CustomerId> {
+        match self {
+            Scope::All => None,
+            Scope::Customer(own) => Some(own),
+        }
+    }
+}
