@@ -1,3 +1,5 @@
 //! Watchpost.
 
+pub mod config;
 pub mod domain;
+pub mod telemetry;

@@ -1,0 +1,501 @@
+//! Configuration: one struct per concern, every limit with its default and unit.
+//!
+//! Layers, later wins: defaults, the file (`--config`, TOML), `WATCHPOST_<SECTION>_<KEY>`, flags.
+//! `watchpost config` prints the effective one. There is no global: each part of the program is
+//! handed its own struct.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Why there is no usable configuration. One line each that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("read configuration file {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("configuration file {}: {message}", path.display())]
+    Parse { path: PathBuf, message: String },
+    #[error("{0}")]
+    Layer(String),
+    #[error("environment variable {name}: {message}; `watchpost config` lists the keys")]
+    Environment { name: String, message: String },
+    #[error("{key}: {message}")]
+    Invalid { key: &'static str, message: String },
+}
+
+/// Effective configuration.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub watch: WatchConfig,
+    pub storage: StorageConfig,
+    pub admission: AdmissionConfig,
+    pub device: DeviceConfig,
+    pub writer: WriterConfig,
+    pub session: SessionConfig,
+    pub quarantine: QuarantineConfig,
+    pub telemetry: TelemetryConfig,
+}
+
+/// Doors and process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address of every interface. 5001 is built into shipped watches.
+    pub listen: SocketAddr,
+    /// HTTP worker threads; 0 is one per core.
+    pub http_workers: usize,
+    /// Connections per worker; further ones wait in the kernel.
+    pub connections_per_worker_max: usize,
+    /// Largest body of any request, bytes.
+    pub body_bytes_max: usize,
+    /// Bytes of bodies being read at the same time.
+    pub body_budget_bytes: usize,
+    /// Part of that which only bodies of at most `body_small_bytes` may use: a few large uploads
+    /// never keep an SOS out.
+    pub body_reserve_bytes: usize,
+    pub body_small_bytes: usize,
+    /// A client that has not sent its request head within this is dropped, milliseconds.
+    pub client_timeout_ms: u64,
+    pub keep_alive_s: u64,
+    /// SIGTERM to exit at the latest, seconds.
+    pub shutdown_timeout_s: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 5001)),
+            http_workers: 0,
+            connections_per_worker_max: 25_000,
+            body_bytes_max: 2 * 1024 * 1024,
+            body_budget_bytes: 64 * 1024 * 1024,
+            body_reserve_bytes: 8 * 1024 * 1024,
+            body_small_bytes: 16 * 1024,
+            client_timeout_ms: 5_000,
+            keep_alive_s: 75,
+            shutdown_timeout_s: 20,
+        }
+    }
+}
+
+/// What watches are told and how their bodies are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WatchConfig {
+    /// IANA zone of wall clocks without one.
+    pub time_zone: String,
+    /// Records in one body.
+    pub records_max: usize,
+    /// JSON nesting.
+    pub depth_max: usize,
+    /// Wait for the commit before a report is answered 503, milliseconds. A watch waits 10 s.
+    pub receipt_timeout_ms: u64,
+    /// Listen on a public address although anybody may post.
+    pub allow_open_ingest: bool,
+    pub customer_name: String,
+    /// Seconds between uploads that `/fetch_health_data_config` asks of watches, at least 5.
+    pub upload_health_interval_s: u32,
+    pub upload_device_interval_s: u32,
+    pub fetch_message_interval_s: u32,
+    pub fetch_config_interval_s: u32,
+    /// What watches send back as `Authorization`; `;` is not allowed in it.
+    pub api_id: String,
+    pub api_auth: String,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self {
+            time_zone: "Asia/Shanghai".into(),
+            records_max: 1_000,
+            depth_max: 32,
+            receipt_timeout_ms: 5_000,
+            allow_open_ingest: false,
+            customer_name: "Watchpost".into(),
+            upload_health_interval_s: 60,
+            upload_device_interval_s: 300,
+            fetch_message_interval_s: 60,
+            fetch_config_interval_s: 600,
+            api_id: "watchpost".into(),
+            api_auth: "none".into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageConfig {
+    pub data_dir: PathBuf,
+    /// Empty: `sqlite:<data_dir>/watchpost.db`.
+    pub database_url: String,
+    /// Read connections.
+    pub readers: u32,
+    /// Wait for a read connection, milliseconds.
+    pub reader_timeout_ms: u64,
+    /// Wait for a lock that another process holds, milliseconds.
+    pub busy_timeout_ms: u32,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./watchpost-data"),
+            database_url: String::new(),
+            readers: 4,
+            reader_timeout_ms: 2_000,
+            busy_timeout_ms: 2_000,
+        }
+    }
+}
+
+/// Memory of reports between admission and commit, in KiB. Each reserve is kept free for what is
+/// more important than the class that it is named after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdmissionConfig {
+    pub capacity_kib: u32,
+    /// Kept free from vitals and device information.
+    pub reserve_above_vitals_kib: u32,
+    /// Kept free from ordinary events too.
+    pub reserve_above_events_kib: u32,
+    /// Kept free from critical events of unbound devices too.
+    pub reserve_above_unbound_kib: u32,
+    /// `Retry-After` of a 503, seconds.
+    pub retry_after_s: u32,
+}
+
+impl Default for AdmissionConfig {
+    fn default() -> Self {
+        Self {
+            capacity_kib: 64 * 1024,
+            reserve_above_vitals_kib: 16 * 1024,
+            reserve_above_events_kib: 8 * 1024,
+            reserve_above_unbound_kib: 4 * 1024,
+            retry_after_s: 2,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Shards, each on its own thread; 0 is one per core.
+    pub shards: usize,
+    /// Reports handled before other work of the thread gets its turn.
+    pub turn_reports_max: usize,
+    /// Device states in memory over all shards; those with open alerts stay beyond it.
+    pub states_max: usize,
+    /// Devices without a binding that get a state of their own.
+    pub devices_unbound_max: usize,
+    pub bindings_cached_max: usize,
+    pub bindings_ttl_s: u64,
+    pub bindings_negative_ttl_s: u64,
+    /// An emergency does not wait longer for its device's state, milliseconds.
+    pub emergency_load_timeout_ms: u64,
+    /// Further attempts at loading wait this long, milliseconds.
+    pub load_retry_ms: u64,
+}
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            turn_reports_max: 256,
+            states_max: 100_000,
+            devices_unbound_max: 10_000,
+            bindings_cached_max: 10_000,
+            bindings_ttl_s: 300,
+            bindings_negative_ttl_s: 5,
+            emergency_load_timeout_ms: 500,
+            load_retry_ms: 200,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WriterConfig {
+    /// Reports in one transaction.
+    pub batch_rows: usize,
+    /// Bytes in one transaction, by admission weight.
+    pub batch_bytes: usize,
+    /// A failed transaction is tried again for this long, milliseconds.
+    pub retry_for_ms: u64,
+    /// Pause between attempts, milliseconds.
+    pub retry_pause_ms: u64,
+    /// Administrative commands waiting, per kind.
+    pub commands_max: usize,
+}
+
+impl Default for WriterConfig {
+    fn default() -> Self {
+        Self {
+            batch_rows: 1_000,
+            batch_bytes: 8 * 1024 * 1024,
+            retry_for_ms: 5_000,
+            retry_pause_ms: 100,
+            commands_max: 256,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionConfig {
+    /// Open sockets.
+    pub sessions_max: usize,
+    /// Changes kept in memory for live delivery and resume.
+    pub ring_changes: usize,
+    /// Open alerts in a snapshot; beyond it the least severe are left out and it says so.
+    pub snapshot_alerts_max: usize,
+    /// A write that makes no progress for this long closes the socket with 1013, milliseconds.
+    pub write_stall_ms: u64,
+    /// Server ping; two without an answer close the socket, milliseconds.
+    pub heartbeat_ms: u64,
+    /// The `auth` frame must come within this, milliseconds.
+    pub auth_timeout_ms: u64,
+    /// Changes older than the ring that a resume may read from storage.
+    pub resume_changes_max: usize,
+    /// The registry compares itself with the writer this often, milliseconds.
+    pub reconcile_ms: u64,
+    /// Frame from a client, bytes.
+    pub client_frame_bytes_max: usize,
+    /// Devices whose vitals one session may ask for.
+    pub vitals_devices_max: usize,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            sessions_max: 5_000,
+            ring_changes: 20_000,
+            snapshot_alerts_max: 10_000,
+            write_stall_ms: 10_000,
+            heartbeat_ms: 15_000,
+            auth_timeout_ms: 10_000,
+            resume_changes_max: 5_000,
+            reconcile_ms: 250,
+            client_frame_bytes_max: 64 * 1024,
+            vitals_devices_max: 1_000,
+        }
+    }
+}
+
+/// Bodies that no watch can have meant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuarantineConfig {
+    /// Bodies being quarantined at the same time; beyond it they are refused without a copy.
+    pub permits: usize,
+    /// Kept copies; the oldest goes first.
+    pub bodies_max: u32,
+    /// Bytes of kept copies; the oldest goes first.
+    pub bytes_max: u64,
+    /// Hashes in memory by which a repeated bad body is known at once.
+    pub known_hashes_max: usize,
+}
+
+impl Default for QuarantineConfig {
+    fn default() -> Self {
+        Self { permits: 64, bodies_max: 10_000, bytes_max: 64 * 1024 * 1024, known_hashes_max: 20_000 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// `tracing` filter, for example `info` or `watchpost=debug`. Below INFO logs may show what
+    /// watches sent.
+    pub log: String,
+    pub log_format: LogFormat,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { log: "info".into(), log_format: LogFormat::Text }
+    }
+}
+
+/// Prefix of the environment layer.
+pub const ENV_PREFIX: &str = "WATCHPOST_";
+
+impl Config {
+    /// Puts the layers together and checks the result. `overrides` are `section.key` and value, as
+    /// from the command line; `env` is usually `std::env::vars()`.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, ConfigError> {
+        let template = Config::default().to_table();
+        let mut table = match file {
+            None => toml::Table::new(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+                // Parsed into the struct first: only that error names line and column.
+                toml::from_str::<Config>(&text)
+                    .map_err(|err| ConfigError::Parse { path: path.into(), message: err.to_string() })?;
+                toml::from_str(&text)
+                    .map_err(|err| ConfigError::Parse { path: path.into(), message: err.to_string() })?
+            }
+        };
+        for (name, value) in env {
+            let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let rest = rest.to_ascii_lowercase();
+            let (section, key) = split_env(&template, &rest).ok_or_else(|| ConfigError::Environment {
+                name: name.clone(),
+                message: "no such key".into(),
+            })?;
+            overlay(&template, &mut table, section, key, &value)
+                .map_err(|message| ConfigError::Environment { name: name.clone(), message })?;
+        }
+        for (path, value) in overrides {
+            let (section, key) = path
+                .split_once('.')
+                .ok_or_else(|| ConfigError::Layer(format!("{path}: write it as section.key=value")))?;
+            overlay(&template, &mut table, section, key, value)
+                .map_err(|message| ConfigError::Layer(format!("{path}: {message}")))?;
+        }
+        let config: Config = table.try_into().map_err(|err| ConfigError::Layer(err.to_string()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn to_table(&self) -> toml::Table {
+        toml::Table::try_from(self).expect("a configuration is a table of tables of plain values")
+    }
+
+    /// TOML of the effective configuration, secrets masked.
+    pub fn to_masked_toml(&self) -> String {
+        let mut shown = self.clone();
+        if !shown.watch.api_auth.is_empty() {
+            shown.watch.api_auth = "***".into();
+        }
+        if let Some((scheme, rest)) = shown.storage.database_url.split_once("://")
+            && let Some((credentials, host)) = rest.rsplit_once('@')
+        {
+            let user = credentials.split(':').next().unwrap_or_default();
+            shown.storage.database_url = format!("{scheme}://{user}:***@{host}");
+        }
+        toml::to_string_pretty(&shown).expect("a configuration is a table of tables of plain values")
+    }
+
+    pub fn time_zone(&self) -> Result<chrono_tz::Tz, ConfigError> {
+        self.watch.time_zone.parse().map_err(|_| ConfigError::Invalid {
+            key: "watch.time_zone",
+            message: format!("{:?} is not an IANA time zone such as Asia/Shanghai", self.watch.time_zone),
+        })
+    }
+
+    /// Checks what types cannot.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let fail = |key, message: &str| Err(ConfigError::Invalid { key, message: message.into() });
+        self.time_zone()?;
+        if self.watch.records_max == 0 || self.watch.records_max > 10_000 {
+            return fail("watch.records_max", "must be 1 to 10000");
+        }
+        if !(4..=100).contains(&self.watch.depth_max) {
+            return fail("watch.depth_max", "must be 4 to 100");
+        }
+        let intervals = [
+            ("watch.upload_health_interval_s", self.watch.upload_health_interval_s),
+            ("watch.upload_device_interval_s", self.watch.upload_device_interval_s),
+            ("watch.fetch_message_interval_s", self.watch.fetch_message_interval_s),
+            ("watch.fetch_config_interval_s", self.watch.fetch_config_interval_s),
+        ];
+        for (key, interval_s) in intervals {
+            if interval_s < 5 {
+                return fail(key, "must be at least 5: a watch never fires a shorter interval");
+            }
+        }
+        for (key, text) in [("watch.api_id", &self.watch.api_id), ("watch.api_auth", &self.watch.api_auth)] {
+            if text.is_empty() || text.contains(';') {
+                return fail(key, "must not be empty or contain ';': a watch splits its settings there");
+            }
+        }
+        if self.watch.customer_name.is_empty() {
+            return fail("watch.customer_name", "must not be empty: a watch rejects its settings");
+        }
+        let admission = &self.admission;
+        if !(admission.reserve_above_vitals_kib >= admission.reserve_above_events_kib
+            && admission.reserve_above_events_kib >= admission.reserve_above_unbound_kib
+            && admission.capacity_kib > admission.reserve_above_vitals_kib)
+        {
+            return fail("admission", "needs capacity > above_vitals >= above_events >= above_unbound");
+        }
+        if u64::from(admission.reserve_above_unbound_kib) * 1024 < self.server.body_small_bytes as u64 {
+            return fail("admission.reserve_above_unbound_kib", "must hold at least one small body");
+        }
+        if self.server.body_reserve_bytes >= self.server.body_budget_bytes
+            || self.server.body_bytes_max > self.server.body_budget_bytes - self.server.body_reserve_bytes
+        {
+            return fail(
+                "server.body_budget_bytes",
+                "must hold the reserve and one body of the largest size",
+            );
+        }
+        let positive = [
+            ("storage.readers", self.storage.readers as usize),
+            ("writer.batch_rows", self.writer.batch_rows),
+            ("writer.batch_bytes", self.writer.batch_bytes),
+            ("writer.commands_max", self.writer.commands_max),
+            ("device.turn_reports_max", self.device.turn_reports_max),
+            ("device.states_max", self.device.states_max),
+            ("device.bindings_cached_max", self.device.bindings_cached_max),
+            ("session.ring_changes", self.session.ring_changes),
+            ("session.snapshot_alerts_max", self.session.snapshot_alerts_max),
+            ("session.heartbeat_ms", self.session.heartbeat_ms as usize),
+            ("session.reconcile_ms", self.session.reconcile_ms as usize),
+            ("quarantine.permits", self.quarantine.permits),
+            ("quarantine.known_hashes_max", self.quarantine.known_hashes_max),
+        ];
+        match positive.into_iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => fail(key, "must be at least 1"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn split_env<'a>(template: &toml::Table, rest: &'a str) -> Option<(&'a str, &'a str)> {
+    template.iter().find_map(|(section, keys)| {
+        let key = rest.strip_prefix(section.as_str())?.strip_prefix('_')?;
+        keys.as_table()?.contains_key(key).then(|| rest.split_at(section.len())).map(|(s, _)| (s, key))
+    })
+}
+
+/// Puts a text value in, read as the type that the default has.
+fn overlay(
+    template: &toml::Table,
+    table: &mut toml::Table,
+    section: &str,
+    key: &str,
+    text: &str,
+) -> Result<(), String> {
+    let default = template
+        .get(section)
+        .and_then(|keys| keys.get(key))
+        .ok_or_else(|| "no such key; `watchpost config` lists the keys".to_string())?;
+    let value = match default {
+        toml::Value::Integer(_) => {
+            toml::Value::Integer(text.parse().map_err(|_| format!("{text:?} is not a whole number"))?)
+        }
+        toml::Value::Boolean(_) => {
+            toml::Value::Boolean(text.parse().map_err(|_| format!("{text:?} is not true or false"))?)
+        }
+        _ => toml::Value::String(text.into()),
+    };
+    let keys = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    keys.as_table_mut().ok_or_else(|| format!("{section} is not a section"))?.insert(key.into(), value);
+    Ok(())
+}
