@@ -1,6 +1,13 @@
 //! Watchpost.
 
+pub mod api;
 pub mod config;
+pub mod device;
 pub mod domain;
+pub mod ingest;
+pub mod rules;
+pub mod session;
+pub mod storage;
 pub mod supervision;
 pub mod telemetry;
+pub mod writer;

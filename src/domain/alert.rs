@@ -65,6 +65,18 @@ pub enum Transition {
 }
 
 impl Transition {
+    pub const ALL: [Transition; 5] = [
+        Transition::Raised,
+        Transition::Repeated,
+        Transition::Acknowledged,
+        Transition::Resolved,
+        Transition::BackToNormal,
+    ];
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|transition| transition.name() == name)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Transition::Raised => "raised",
@@ -286,6 +298,19 @@ impl Alert {
     }
 }
 
+/// Why an operator's action changed nothing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ActError {
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// No open alert with that id on that device.
+    #[error("the alert is not open")]
+    NotOpen,
+    /// The state of the device could not be loaded, or the write was given up.
+    #[error("the action was not stored; try again")]
+    NotStored,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionKind {
@@ -302,4 +327,21 @@ pub struct OperatorAction {
     pub command_id: Box<str>,
     pub actor: Box<str>,
     pub note: Option<Box<str>>,
+}
+
+/// A change as it stands in the log.
+#[derive(Debug, Clone)]
+pub struct LoggedChange {
+    pub offset: super::ids::Offset,
+    pub transition: Transition,
+    /// [`Cause::key`].
+    pub cause: Box<str>,
+    pub at: UtcMillis,
+    pub actor: Option<Box<str>>,
+    pub note: Option<Box<str>>,
+    pub quiet: bool,
+    /// As it was after the change.
+    pub alert: std::sync::Arc<Alert>,
+    /// When its report arrived in this process; `None` for one read back from storage.
+    pub arrived: Option<std::time::Instant>,
 }

@@ -12,6 +12,7 @@ pub mod owner;
 pub mod recent;
 pub mod record;
 pub mod rule;
+pub mod rule_seeds;
 pub mod status;
 pub mod time;
 pub mod vitals;

@@ -1,0 +1,3 @@
+//! The doors: the only place that knows HTTP status codes.
+
+pub mod state;

@@ -1,0 +1,45 @@
+//! What a device shard takes.
+
+use std::time::Instant;
+
+use actix::Message;
+
+use crate::domain::alert::OperatorAction;
+use crate::domain::event::DeviceReport;
+use crate::domain::ids::DeviceSn;
+use crate::domain::time::UtcMillis;
+use crate::supervision::permits::Admitted;
+use crate::writer::messages::ActReply;
+
+/// From the router: a report that was admitted. Bounded by its permit.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ingest {
+    pub report: Admitted<DeviceReport>,
+    pub received_at: UtcMillis,
+    pub arrived: Instant,
+}
+
+/// From the REST API: an operator's action on an open alert, decided in the device's shard like a
+/// report and answered after its commit.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Act {
+    pub device_sn: DeviceSn,
+    pub action: OperatorAction,
+    pub reply: ActReply,
+}
+
+/// From whoever has changed who wears a device: look it up anew before the next report.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct BindingChanged {
+    pub devices: Vec<DeviceSn>,
+}
+
+/// From `app` at shutdown: hand everything on, then answer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Drain {
+    pub done: tokio::sync::oneshot::Sender<()>,
+}

@@ -1,0 +1,3 @@
+//! Device shards: the only ones who decide over their devices.
+
+pub mod messages;

@@ -1,0 +1,4 @@
+//! The gate: what is let in, and to which shard it goes.
+
+pub mod admission;
+pub mod router;

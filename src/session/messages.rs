@@ -1,0 +1,96 @@
+//! What the sessions' registry takes, and the facts that sessions tell.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use actix::Message;
+
+use crate::domain::alert::LoggedChange;
+use crate::domain::ids::{CustomerId, DeviceSn, Offset};
+use crate::domain::time::UtcMillis;
+use crate::domain::vitals::Metrics;
+
+/// The last offset that has committed. The writer stores it after each commit; everybody may
+/// compare with it.
+#[derive(Debug, Clone, Default)]
+pub struct Watermark(Arc<AtomicI64>);
+
+impl Watermark {
+    pub fn get(&self) -> Offset {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Never goes back: a writer that was made anew reads the same log.
+    pub fn advance(&self, offset: Offset) {
+        self.0.fetch_max(offset, Ordering::AcqRel);
+    }
+}
+
+/// From the writer, after a commit: a hint. The registry reads what it misses from storage, so a
+/// lost one costs a little time and nothing else. Changes are in order and without a gap; if
+/// `changes` is empty only the watermark has moved.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Publish {
+    pub changes: Vec<LoggedChange>,
+    /// Newest vitals of the batch, only of devices that [`VitalsInterest`] names.
+    pub vitals: Vec<VitalsUpdate>,
+    /// Counts the hand-overs under way; dropped when the registry has taken this one.
+    pub in_flight: Option<HandOver>,
+}
+
+/// One hand-over under way. At most so many are; beyond that only the watermark is sent.
+#[derive(Debug)]
+pub struct HandOver(Arc<AtomicI64>);
+
+/// Hand-overs of changes that may be outstanding.
+pub const HAND_OVERS_MAX: i64 = 64;
+
+impl HandOver {
+    /// `None` if too many are outstanding.
+    pub fn begin(counter: &Arc<AtomicI64>) -> Option<Self> {
+        if counter.fetch_add(1, Ordering::AcqRel) >= HAND_OVERS_MAX {
+            counter.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        Some(Self(counter.clone()))
+    }
+}
+
+impl Clone for HandOver {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for HandOver {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Newest measured values of one device.
+#[derive(Debug, Clone)]
+pub struct VitalsUpdate {
+    pub device_sn: DeviceSn,
+    pub customer_id: CustomerId,
+    pub measured_at: UtcMillis,
+    pub metrics: Metrics,
+    pub worn: bool,
+}
+
+/// Devices whose vitals some session wants. The registry publishes it; the writer looks before
+/// it copies vitals that nobody would see.
+pub type VitalsInterest = arc_swap::ArcSwap<std::collections::HashSet<DeviceSn>>;
+
+/// From a session, when a viewer's screen has shown changes up to an offset. The writer records
+/// it, at most once a second per session.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct AlertShown {
+    pub session_id: String,
+    pub viewer: String,
+    pub from: Offset,
+    pub to: Offset,
+}

@@ -1,0 +1,166 @@
+//! Connections: how they are opened, configured and shared.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
+use tokio::sync::Semaphore;
+
+use crate::config::StorageConfig;
+
+/// One connection. The only database here is SQLite.
+pub type Conn = SqliteConnection;
+
+/// Why storage did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("open database {}: {message}", path.display())]
+    Open { path: PathBuf, message: String },
+    #[error("database URL {url:?} is not supported; use sqlite:PATH")]
+    UnknownUrl { url: String },
+    #[error("{0}")]
+    Unusable(String),
+    #[error("query: {0}")]
+    Query(#[from] diesel::result::Error),
+    #[error("no read connection within the time limit")]
+    Busy,
+    #[error("stored {what} is not readable: {message}")]
+    Corrupt { what: &'static str, message: String },
+    #[error("a query panicked: {0}")]
+    Panicked(String),
+}
+
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub struct Database {
+    path: PathBuf,
+    busy_timeout_ms: u32,
+}
+
+impl Database {
+    /// From the URL, or the default file in the data directory. An unknown scheme is refused, so
+    /// that a mistyped URL never makes a new, empty database.
+    pub fn from_config(config: &StorageConfig) -> Result<Self, StorageError> {
+        let path = match config.database_url.as_str() {
+            "" => config.data_dir.join("watchpost.db"),
+            url => match url.strip_prefix("sqlite:") {
+                Some(path) if !path.trim_start_matches('/').is_empty() => {
+                    // sqlite:///abs and sqlite:rel and sqlite:/abs
+                    PathBuf::from(path.strip_prefix("//").unwrap_or(path))
+                }
+                _ => return Err(StorageError::UnknownUrl { url: config.database_url.clone() }),
+            },
+        };
+        Ok(Self { path, busy_timeout_ms: config.busy_timeout_ms })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A connection that may write. Only migrations and the writer's token ask for one.
+    pub(super) fn open_writer(&self) -> Result<Conn, StorageError> {
+        let mut conn = self.establish()?;
+        // FULL: a commit has been fsynced when it returns, which is what 200 promises.
+        self.pragmas(&mut conn, &["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"])?;
+        Ok(conn)
+    }
+
+    fn establish(&self) -> Result<Conn, StorageError> {
+        let path = self.path.to_string_lossy();
+        SqliteConnection::establish(&path)
+            .map_err(|err| StorageError::Open { path: self.path.clone(), message: err.to_string() })
+    }
+
+    /// One PRAGMA a statement, and the busy timeout first: the others can meet a lock themselves.
+    fn pragmas(&self, conn: &mut Conn, pragmas: &[&str]) -> Result<(), StorageError> {
+        let busy = format!("busy_timeout = {}", self.busy_timeout_ms);
+        for pragma in std::iter::once(busy.as_str()).chain(pragmas.iter().copied()) {
+            diesel::sql_query(format!("PRAGMA {pragma}"))
+                .execute(conn)
+                .map_err(|err| StorageError::Open { path: self.path.clone(), message: err.to_string() })?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ReadOnly {
+    busy_timeout_ms: u32,
+}
+
+impl CustomizeConnection<Conn, diesel::r2d2::Error> for ReadOnly {
+    fn on_acquire(&self, conn: &mut Conn) -> Result<(), diesel::r2d2::Error> {
+        let pragmas =
+            [format!("PRAGMA busy_timeout = {}", self.busy_timeout_ms), "PRAGMA query_only = ON".into()];
+        for pragma in pragmas {
+            diesel::sql_query(pragma).execute(conn).map_err(diesel::r2d2::Error::QueryError)?;
+        }
+        Ok(())
+    }
+}
+
+/// The read connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Readers {
+    pool: Pool<ConnectionManager<Conn>>,
+    /// One permit per connection: requests queue here without holding a thread.
+    turns: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl Readers {
+    pub fn open(database: &Database, config: &StorageConfig) -> Result<Self, StorageError> {
+        let manager = ConnectionManager::<Conn>::new(database.path.to_string_lossy());
+        let timeout = Duration::from_millis(config.reader_timeout_ms);
+        let pool = Pool::builder()
+            .max_size(config.readers)
+            .connection_timeout(timeout)
+            .connection_customizer(Box::new(ReadOnly { busy_timeout_ms: config.busy_timeout_ms }))
+            .build(manager)
+            .map_err(|err| StorageError::Open { path: database.path.clone(), message: err.to_string() })?;
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(config.readers as usize)), timeout })
+    }
+
+    /// Runs `query` on a blocking thread with a read connection, in one read transaction: all its
+    /// statements see the same state. A panic in it is an error here.
+    pub async fn read<T, F>(&self, query: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StorageError> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(self.timeout, self.turns.clone().acquire_owned());
+        let turn = match turn.await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(_)) | Err(_) => return Err(StorageError::Busy),
+        };
+        let pool = self.pool.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            // Taken in here: r2d2 blocks while it waits.
+            let mut pooled = pool.get().map_err(|_| StorageError::Busy)?;
+            let conn: &mut Conn = &mut pooled;
+            let result = conn.transaction(query);
+            drop((pooled, turn));
+            result
+        });
+        task.await.unwrap_or_else(|err| Err(StorageError::Panicked(err.to_string())))
+    }
+
+    /// The same on the calling thread, for start-up and tests.
+    pub fn read_blocking<T>(
+        &self,
+        query: impl FnOnce(&mut Conn) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let mut pooled = self.pool.get().map_err(|_| StorageError::Busy)?;
+        let conn: &mut Conn = &mut pooled;
+        conn.transaction(query)
+    }
+
+    /// Connections in use and open.
+    pub fn usage(&self) -> (u32, u32) {
+        let state = self.pool.state();
+        (state.connections - state.idle_connections, state.connections)
+    }
+}

@@ -1,0 +1,94 @@
+//! What the writer takes, and the facts that it tells the shards.
+
+use std::time::Instant;
+
+use actix::Message;
+use tokio::sync::oneshot;
+
+use crate::domain::alert::{ActError, Alert, AlertChange};
+use crate::domain::ids::{AlertId, DeviceSn, EventId};
+use crate::domain::record::Records;
+use crate::storage::command::{Command, CommandError, CommandReply};
+use crate::supervision::permits::Ticket;
+
+/// Where the answer to an operator's action goes.
+pub type ActReply = oneshot::Sender<Result<Alert, ActError>>;
+
+/// One report, decided: what to store, what changes, and whom to tell.
+#[derive(Debug)]
+pub struct WriteItem {
+    pub device_sn: DeviceSn,
+    pub records: Records,
+    /// In order.
+    pub changes: Vec<AlertChange>,
+    /// Of the report; `None` for an operator's action.
+    pub event_id: Option<EventId>,
+    /// The first alert that it raised or repeated.
+    pub alert_id: Option<AlertId>,
+    pub ticket: Option<Ticket>,
+    /// Of an action: told the alert after the commit. Dropped, it was not carried out.
+    pub acted: Option<ActReply>,
+    pub arrived: Instant,
+}
+
+/// From a shard. Urgent ones go into the next transaction. Undeliverable: the items are dropped,
+/// so their receipts say "not promised".
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct WriteBatch {
+    pub shard: usize,
+    pub urgent: bool,
+    pub items: Vec<WriteItem>,
+}
+
+/// From a shard that has forgotten state: everything sent before has been dealt with when
+/// [`ShardNotice::BarrierPassed`] comes back, and refused devices are accepted again.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Barrier {
+    pub shard: usize,
+    /// `None` for all devices of the shard.
+    pub devices: Option<Vec<DeviceSn>>,
+    pub token: u64,
+}
+
+/// From whoever has an administrative write. The reply is dropped if the writer dies meanwhile.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Administer {
+    pub command: Command,
+    pub reply: oneshot::Sender<Result<CommandReply, CommandError>>,
+}
+
+/// From `app` at shutdown, after the shards have drained: answered when nothing is left.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Flush {
+    pub done: oneshot::Sender<()>,
+}
+
+/// From the writer to the shard whose batch it was.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub enum ShardNotice {
+    /// In the order of the batch.
+    Committed {
+        events: Vec<CommittedEvent>,
+        /// Devices whose raise met an open alert that the shard did not know: reload them.
+        merged: Vec<DeviceSn>,
+    },
+    /// Given up, with everything queued for these devices: forget them and send a [`Barrier`].
+    GivenUp {
+        devices: Vec<DeviceSn>,
+    },
+    BarrierPassed {
+        token: u64,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct CommittedEvent {
+    pub device_sn: DeviceSn,
+    pub event_id: EventId,
+    pub alert_id: Option<AlertId>,
+}

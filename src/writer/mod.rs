@@ -1,0 +1,4 @@
+//! BatchWriter: the only one who begins a write transaction.
+
+pub mod client;
+pub mod messages;
