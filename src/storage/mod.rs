@@ -3,8 +3,12 @@
 //! One writer, many readers. Whoever wants to write sends a message to `writer`, which alone owns
 //! the [`commit::WriteToken`]; reads go through [`database::Readers`].
 
+mod alerts;
 pub mod command;
+pub mod commit;
 pub mod database;
+pub mod device_state;
 pub mod migrate;
+mod rows;
 pub mod rules;
 pub mod schema;

@@ -18,7 +18,8 @@ pub type ActReply = oneshot::Sender<Result<Alert, ActError>>;
 #[derive(Debug)]
 pub struct WriteItem {
     pub device_sn: DeviceSn,
-    pub records: Records,
+    /// `None` for an operator's action.
+    pub records: Option<Records>,
     /// In order.
     pub changes: Vec<AlertChange>,
     /// Of the report; `None` for an operator's action.
