@@ -85,6 +85,8 @@ pub enum ShardNotice {
     BarrierPassed {
         token: u64,
     },
+    /// What was queued is gone: forget everything that has not committed and send a [`Barrier`].
+    WriterRestarted,
 }
 
 #[derive(Debug, Clone)]
