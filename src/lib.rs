@@ -1,3 +1,4 @@
 //! Watchpost.
 
 pub mod domain;
+pub mod wire;

@@ -5,6 +5,7 @@
 
 pub mod event;
 pub mod ids;
+pub mod message;
 pub mod status;
 pub mod time;
 pub mod vitals;
