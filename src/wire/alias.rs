@@ -51,7 +51,7 @@ pub(super) const EVENT_ID: Names = &["eventId", "event_id"];
 pub(super) const EVENT_LEVEL: Names = &["eventLevel", "event_level", "severity"];
 pub(super) const EVENT_DESCRIPTION: Names = &["eventDescription", "event_description", "description"];
 /// Which metric a metric event is about, where its type does not say.
-pub(super) const EVENT_METRIC: Names = &["metric"];
+pub(super) const EVENT_METRIC: &str = "metric";
 /// Keys that only events have.
 pub(super) const EVENT_MARKS: Names = &[
     "eventType",

@@ -9,7 +9,7 @@ use super::object::{RawObject, extra_of, read_any};
 use super::{DecodeError, DecodeOptions, identity, location, time, vitals};
 use crate::domain::event::{Claims, EventReport, ReportedTime, Warning};
 use crate::domain::ids::DeviceSn;
-use crate::domain::vitals::{Metric, Metrics, VitalsSample};
+use crate::domain::vitals::{Metrics, VitalsSample};
 
 /// True if the object has a key that only events have. `action` is one too, but in a wrapper it
 /// may be anything.
@@ -23,6 +23,8 @@ pub(super) struct ReadEvent {
     pub device: Option<DeviceSn>,
     pub claims: Claims,
     pub event: EventReport,
+    /// Health records that came with it; the sample of a metric event is not one.
+    pub health_records: usize,
     /// `extra` of the report: keys that no field holds, those of health records in `healthData`.
     pub extra: Option<Box<str>>,
     pub warnings: Vec<Warning>,
@@ -59,6 +61,7 @@ pub(super) fn read(
     if event_time == ReportedTime::Missing {
         event_time = health.time.unwrap_or(ReportedTime::Missing);
     }
+    let health_records = health.samples.len();
     place = place.or_else(|| health.samples.first().and_then(|sample| sample.location));
     if let Some(metrics) = metric_event(object, &event_type, value.as_deref()) {
         health.samples.push(VitalsSample { metrics, ..VitalsSample::default() });
@@ -85,7 +88,7 @@ pub(super) fn read(
         several => Some(format!("[{}]", several.join(","))),
     };
     let extra = extra_of(object.leftover(), "healthData", nested.as_deref());
-    Ok(ReadEvent { device, claims, event, extra, warnings })
+    Ok(ReadEvent { device, claims, event, health_records, extra, warnings })
 }
 
 /// The sample that an event of the metric dialect is: the type (or `metric`) names what was
@@ -93,18 +96,17 @@ pub(super) fn read(
 fn metric_event(object: &mut RawObject<'_>, event_type: &str, value: Option<&str>) -> Option<Metrics> {
     let number = value?.trim().parse::<f64>().ok().filter(|number| number.is_finite())?;
     let short_type = event_type.rsplit('.').next().unwrap_or(event_type);
-    let metric: Metric = match metric_named(short_type) {
-        Some(metric) => metric,
-        None => {
-            let name = EVENT_METRIC.iter().find_map(|key| object.get(key))?.unescape()?;
-            let metric = metric_named(&name)?;
-            EVENT_METRIC.iter().for_each(|key| object.take(key));
-            metric
-        }
-    };
+    let named = metric_named(short_type);
+    let metric = named.or_else(|| metric_named(&object.get(EVENT_METRIC)?.unescape()?))?;
     let mut metrics = Metrics::default();
     metrics.set(metric, number);
-    (!metrics.is_empty()).then_some(metrics)
+    if metrics.is_empty() {
+        return None;
+    }
+    if named.is_none() {
+        object.take(EVENT_METRIC);
+    }
+    Some(metrics)
 }
 
 /// What the health records of an event say together.

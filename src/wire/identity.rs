@@ -68,14 +68,12 @@ pub(super) fn restore_what_differs(
     if said.0.is_some() && said.0 != kept.0 {
         object.restore(DEVICE);
     }
-    let pairs: [(&Option<Box<str>>, &Option<Box<str>>, Names); 3] = [
-        (&said.1.customer_id, &kept.1.customer_id, CUSTOMER),
-        (&said.1.org_id, &kept.1.org_id, ORG),
-        (&said.1.user_id, &kept.1.user_id, USER),
-    ];
-    for (said, kept, aliases) in pairs {
+    let mut claim = |said: &Option<Box<str>>, kept: &Option<Box<str>>, aliases: Names| {
         if said.is_some() && said != kept {
             object.restore(aliases);
         }
-    }
+    };
+    claim(&said.1.customer_id, &kept.1.customer_id, CUSTOMER);
+    claim(&said.1.org_id, &kept.1.org_id, ORG);
+    claim(&said.1.user_id, &kept.1.user_id, USER);
 }

@@ -58,7 +58,8 @@ impl Default for DecodeOptions {
 /// What a body says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Decoded {
-    /// At most `records_max`, in the order sent.
+    /// At most `records_max`, in the order sent; of a body with several kinds of records, events
+    /// come first.
     pub reports: Vec<DeviceReport>,
     /// Records to be quarantined; the body as a whole is accepted.
     pub faults: Vec<RecordFault>,
@@ -87,8 +88,9 @@ pub enum FaultReason {
 /// Why a whole body is refused. The messages tell the sender what to change.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    #[error("read the body as JSON: {0}; send exactly one JSON object or list in UTF-8")]
-    NotJson(#[source] serde_json::Error),
+    /// Not JSON, not UTF-8, or something behind the JSON.
+    #[error("the body is not JSON: {0}; send exactly one JSON object or list in UTF-8")]
+    NotJson(serde_json::Error),
     #[error("the body nests deeper than {depth_max} levels; send flat records")]
     TooDeep { depth_max: usize },
     #[error("the body holds more than {records_max} records; send them in several requests")]

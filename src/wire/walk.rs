@@ -216,7 +216,7 @@ impl<'o> Walk<'o> {
     ) -> Result<(), DecodeError> {
         let records_left = self.options.records_max.saturating_sub(self.records + 1);
         let mut read = event::read(object, self.options, records_left)?;
-        self.records += read.event.vitals.len();
+        self.records += read.health_records;
         if read.event.time == ReportedTime::Missing && from.time != ReportedTime::Missing {
             read.event.time = from.time.clone();
             for sample in &mut read.event.vitals {

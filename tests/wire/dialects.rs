@@ -125,6 +125,9 @@ fn limits_hold_at_the_limit_and_one_past_it() {
     assert!(decode(event(2).as_bytes(), &options).is_ok());
     assert!(matches!(decode(event(3).as_bytes(), &options), Err(DecodeError::TooManyRecords { .. })));
 
+    let metrics = format!("[{}]", [r#"{"eventType":"spo2","deviceSn":"a","value":88}"#; 3].join(","));
+    assert_eq!(decode(metrics.as_bytes(), &options).expect("at the limit").reports.len(), 3);
+
     let deep = |depth: usize| {
         format!(r#"{{"deviceSn":"a","x":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1))
     };

@@ -87,6 +87,23 @@ fn only_bodies_named_bad_are_refused() {
     }
 }
 
+/// Whatever a body says besides, at the top or in its wrapper, is kept as it was sent.
+#[test]
+fn an_unknown_key_is_never_lost() {
+    let unknown = r#""zz":[1, 2.50,"\u00e9"]"#;
+    for (_, stem, body) in corpus() {
+        let Some(rest) = body.strip_prefix(b"{") else { continue };
+        let known = decode(&body, &DecodeOptions::default());
+        if rest.starts_with(b"}") || known.map_or(true, |decoded| decoded.reports.is_empty()) {
+            continue;
+        }
+        let with = [b"{", unknown.as_bytes(), b",", rest].concat();
+        let decoded = decode(&with, &DecodeOptions::default()).expect("accepted as before");
+        let kept = decoded.reports.iter().filter_map(|report| report.extra.as_deref());
+        assert_eq!(kept.filter(|extra| extra.contains(unknown)).count(), 1, "{stem}");
+    }
+}
+
 /// Every `extra` must itself be JSON, or nobody can read it later.
 #[test]
 fn what_is_kept_is_a_json_object() {
