@@ -8,15 +8,12 @@ pub mod device;
 pub mod event;
 pub mod identity;
 pub mod ids;
-<<<<<<< HEAD
+pub mod message;
 pub mod owner;
 pub mod recent;
 pub mod record;
 pub mod rule;
 pub mod rule_seeds;
-=======
-pub mod message;
->>>>>>> wire
 pub mod status;
 pub mod time;
 pub mod vitals;
