@@ -190,6 +190,7 @@ pub struct DeviceConfig {
     pub states_max: usize,
     /// Devices without a binding that get a state of their own.
     pub devices_unbound_max: usize,
+    /// Owners in memory; as many as states, or each report beyond them costs a read.
     pub bindings_cached_max: usize,
     pub bindings_ttl_s: u64,
     pub bindings_negative_ttl_s: u64,
@@ -206,7 +207,7 @@ impl Default for DeviceConfig {
             turn_reports_max: 256,
             states_max: 100_000,
             devices_unbound_max: 10_000,
-            bindings_cached_max: 10_000,
+            bindings_cached_max: 100_000,
             bindings_ttl_s: 300,
             bindings_negative_ttl_s: 5,
             emergency_load_timeout_ms: 500,

@@ -91,6 +91,8 @@ pub struct Records {
     /// Of the device's owner.
     pub customer_id: CustomerId,
     pub received_at: UtcMillis,
+    /// False for a stranger beyond the limit: no row of `device` is made.
+    pub register: bool,
     /// The device's wear state by device time, if this report changed it.
     pub worn: Option<(bool, UtcMillis)>,
     pub event: Option<EventRecord>,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
-use super::alerts::{Applied, apply_change};
+use super::apply::{Applied, apply_change};
 use super::command::{self, Command, CommandError, CommandReply};
 use super::database::{Conn, Database, StorageError};
 use super::rows::{DeviceRow, EventRow, StatusRow, VitalsRow};
@@ -127,6 +127,9 @@ fn store_records(
                 .values(StatusRow::new(status))
                 .on_conflict_do_nothing()
                 .execute(conn)?;
+        }
+        if !records.register {
+            continue;
         }
         devices
             .entry(&records.device_sn)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, Text};
 
-use super::alerts::parse_alert;
+use super::apply::parse_alert;
 use super::database::{Conn, StorageError};
 use super::schema::{alert, device, event};
 use crate::domain::device::{DeviceState, Wear};

@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::sync::OwnedMutexGuard;
 
 use super::lanes::Queued;
-use super::messages::{Administer, CommittedEvent, ShardNotice};
+use super::messages::{Administer, CommittedItem, ShardNotice};
 use crate::domain::ids::DeviceSn;
 use crate::session::messages::{HandOver, Publish, VitalsInterest, VitalsUpdate, Watermark};
 use crate::storage::command::CommandError;
@@ -134,7 +134,7 @@ impl Announce {
         }
         self.publish(&batch, committed.changes);
 
-        let mut notices: Vec<Vec<CommittedEvent>> = vec![Vec::new(); self.shards.len()];
+        let mut notices: Vec<Vec<CommittedItem>> = vec![Vec::new(); self.shards.len()];
         let mut merged: Vec<Vec<DeviceSn>> = vec![Vec::new(); self.shards.len()];
         let mut touched = vec![false; self.shards.len()];
         let merged_devices = distinct(committed.merged);
@@ -145,9 +145,11 @@ impl Announce {
                 merged[shard].push(item.device_sn.clone());
             }
             let alert_id = stored_alert_id.or(item.alert_id);
-            if let Some(event_id) = item.event_id {
-                notices[shard].push(CommittedEvent { device_sn: item.device_sn.clone(), event_id, alert_id });
-            }
+            notices[shard].push(CommittedItem {
+                device_sn: item.device_sn,
+                event_id: item.event_id,
+                alert_id,
+            });
             if let Some(ticket) = item.ticket {
                 self.metrics.stored_seconds.observe(item.arrived.elapsed().as_secs_f64());
                 let outcome = Outcome::Stored { event_id: item.event_id, alert_id, duplicate: false };
@@ -155,13 +157,14 @@ impl Announce {
                 drop(ticket.permit);
                 ticket.receipt.answer(outcome);
             }
-            if let (Some(acted), Some(change)) = (item.acted, item.changes.into_iter().next_back()) {
-                let _ = acted.send(Ok(change.alert));
+            if let Some(acted) = item.acted {
+                // Whoever asked may have gone.
+                let _ = acted.reply.send(acted.answer);
             }
         }
         for (shard, link) in self.shards.iter().enumerate().filter(|(shard, _)| touched[*shard]) {
             let notice = ShardNotice::Committed {
-                events: std::mem::take(&mut notices[shard]),
+                items: std::mem::take(&mut notices[shard]),
                 merged: std::mem::take(&mut merged[shard]),
             };
             // A shard that is down has forgotten what it waited for.
