@@ -329,6 +329,8 @@ impl Default for TelemetryConfig {
 
 /// Prefix of the environment layer.
 pub const ENV_PREFIX: &str = "WATCHPOST_";
+/// After the prefix: what the commands that speak to a running server read. Not configuration.
+const ENV_OF_THE_CLIENT: [&str; 2] = ["TOKEN", "URL"];
 
 impl Config {
     /// Puts the layers together and checks the result. `overrides` are `section.key` and value, as
@@ -353,6 +355,9 @@ impl Config {
         };
         for (name, value) in env {
             let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
+            if ENV_OF_THE_CLIENT.contains(&rest) {
+                continue;
+            }
             let rest = rest.to_ascii_lowercase();
             let (section, key) = split_env(&template, &rest).ok_or_else(|| ConfigError::Environment {
                 name: name.clone(),
