@@ -57,6 +57,8 @@ pub struct ServerConfig {
     /// never keep an SOS out.
     pub body_reserve_bytes: usize,
     pub body_small_bytes: usize,
+    /// A body that has not arrived whole within this is given up, milliseconds. Watches wait 10 s.
+    pub body_timeout_ms: u64,
     /// A client that has not sent its request head within this is dropped, milliseconds.
     pub client_timeout_ms: u64,
     pub keep_alive_s: u64,
@@ -74,6 +76,7 @@ impl Default for ServerConfig {
             body_budget_bytes: 64 * 1024 * 1024,
             body_reserve_bytes: 8 * 1024 * 1024,
             body_small_bytes: 16 * 1024,
+            body_timeout_ms: 10_000,
             client_timeout_ms: 5_000,
             keep_alive_s: 75,
             shutdown_timeout_s: 20,

@@ -119,7 +119,7 @@ pub fn list(
     Ok(Page { items: page.items.into_iter().filter_map(|row| row.into_rule().ok()).collect(), next })
 }
 
-/// Creates or replaces; the same content again changes nothing.
+/// Creates or replaces; replacing by the same content changes nothing.
 pub(super) fn put(
     conn: &mut Conn,
     rule: Rule,
@@ -144,12 +144,12 @@ pub(super) fn put(
     // A stored rule that cannot be read may be replaced: that is how it is repaired.
     let known = present.into_rule().ok();
     let rule = Rule { version, built_in, ..rule };
-    if known.as_ref() == Some(&rule) {
-        return Ok(rule);
-    }
     if !replace {
         let message = format!("a rule {} exists already; choose another rule_id or replace it", rule.rule_id);
         return Err(CommandError::Conflict(message));
+    }
+    if known.as_ref() == Some(&rule) {
+        return Ok(rule);
     }
     if let Some(known) = &known {
         refuse_forbidden(known, &rule)?;
