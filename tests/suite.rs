@@ -1,2 +1,2 @@
-mod wire;
 mod rest;
+mod wire;

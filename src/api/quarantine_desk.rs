@@ -25,7 +25,9 @@ const EMERGENCY_WORDS: [&str; 3] = ["SOS", "FALL", "ONE_KEY"];
 /// What became of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    First { quarantine_id: i64 },
+    First {
+        quarantine_id: i64,
+    },
     /// The same bytes have been here before.
     Again,
     /// No room for a copy now; it was refused all the same.

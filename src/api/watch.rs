@@ -30,7 +30,8 @@ pub const UPLOAD_ROUTES: [&str; 5] = [
 
 pub fn configure(cfg: &mut web::ServiceConfig) {
     for route in UPLOAD_ROUTES {
-        let upload = move |request, payload, state, budget, desk| upload(route, request, payload, state, budget, desk);
+        let upload =
+            move |request, payload, state, budget, desk| upload(route, request, payload, state, budget, desk);
         cfg.route(route, web::post().to(upload));
     }
     super::watch_device::configure(cfg);
@@ -110,12 +111,13 @@ fn stored(
     }
     if told.len() > 1 {
         answer.insert("processed".into(), told.len().into());
-        let results = told.iter().zip(outcomes).take(RESULTS_SHOWN_MAX).map(|((device_sn, event_type), outcome)| {
-            let mut result = ids(outcome);
-            result.insert("device_sn".into(), device_sn.as_str().into());
-            result.insert("event_type".into(), event_type.clone().into());
-            Value::Object(result)
-        });
+        let results =
+            told.iter().zip(outcomes).take(RESULTS_SHOWN_MAX).map(|((device_sn, event_type), outcome)| {
+                let mut result = ids(outcome);
+                result.insert("device_sn".into(), device_sn.as_str().into());
+                result.insert("event_type".into(), event_type.clone().into());
+                Value::Object(result)
+            });
         answer.insert("results".into(), results.collect());
     }
     if !warnings.is_empty() {

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised as ActixSupervised, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised as ActixSupervised, WrapFuture,
+};
 
 use super::messages::{ChangeRule, RuleChange};
 use super::set::{Published, RuleSet};
@@ -58,7 +60,10 @@ impl RuleCache {
     }
 
     /// Puts a set that was read in force. One bad rule is reported and left out.
-    fn publish(&self, read: Result<(Vec<Rule>, Vec<StorageError>), StorageError>) -> Result<(), StorageError> {
+    fn publish(
+        &self,
+        read: Result<(Vec<Rule>, Vec<StorageError>), StorageError>,
+    ) -> Result<(), StorageError> {
         let (rules, faults) = read.inspect_err(|err| self.note(err))?;
         for fault in &faults {
             tracing::error!("a rule is not in force: {fault}");
