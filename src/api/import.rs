@@ -52,7 +52,7 @@ pub async fn import(
 ) -> Result<HttpResponse, Problem> {
     let Authenticated(caller) = caller;
     body::require_type(&request, "text/csv")?;
-    let bytes = body::bytes(&state, payload).await?;
+    let (bytes, _room) = body::bytes(&request, payload).await?;
     let (rows, mut faults) = read(&bytes);
     let (scope, rehearsed) = (caller.scope.clone(), rows.clone());
     let found = state.readers.read(move |conn| {

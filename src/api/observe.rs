@@ -9,13 +9,11 @@ use actix_web::{Error, web};
 
 use super::routes::ROUTES;
 use super::state::ApiState;
+use super::watch::UPLOAD_ROUTES;
 use crate::telemetry::RouteLabels;
 
-/// Routes of the other doors, which this module's table does not hold.
-const OTHER_ROUTES: [&str; 8] = [
-    "/upload_common_event",
-    "/upload_health_data",
-    "/upload_device_info",
+/// Routes that are not in that table, besides the uploads.
+const OTHER_ROUTES: [&str; 5] = [
     "/upload_watch_log",
     "/fetch_health_data_config",
     "/DeviceMessage/receive",
@@ -45,5 +43,5 @@ pub async fn observe<B: MessageBody>(
 
 fn known(pattern: &str) -> Option<&'static str> {
     let ours = ROUTES.iter().map(|(_, path)| *path);
-    ours.chain(OTHER_ROUTES).find(|path| *path == pattern)
+    ours.chain(UPLOAD_ROUTES).chain(OTHER_ROUTES).find(|path| *path == pattern)
 }

@@ -141,5 +141,6 @@ fn look_ups_find_their_row_by_an_index() {
     });
     check(&mut store, "token", |conn| {
         tokens::token_by_hash(conn, &[1; 32], NOW).expect("a token");
+        tokens::is_live_code(conn, &[1; 32], NOW).expect("a code");
     });
 }
