@@ -58,3 +58,11 @@ impl Scope {
         }
     }
 }
+
+/// Who a token belongs to.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub token_id: String,
+    pub name: String,
+    pub scope: Scope,
+}

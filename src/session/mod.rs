@@ -1,3 +1,17 @@
 //! Dashboards: the registry of open alerts and recent changes, and one actor per socket.
+//!
+//! ```text
+//! writer -- Publish (a hint) --> SessionRegistry -- one hand-over at a time --> SessionActor --> socket
+//! storage <-- what no hint brought, or a resume from far back --+     <-- Pull when written --+
+//! ```
 
+pub mod audience;
+pub mod delivery;
+pub mod filter;
+pub mod frames;
+pub mod interest;
+pub mod live_log;
 pub mod messages;
+pub mod open_alerts;
+pub mod registry;
+pub mod ring;

@@ -3,6 +3,7 @@
 //! One writer, many readers. Whoever wants to write sends a message to `writer`, which alone owns
 //! the [`commit::WriteToken`]; reads go through [`database::Readers`].
 
+pub mod alert_log;
 pub mod command;
 pub mod database;
 pub mod migrate;
