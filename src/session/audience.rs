@@ -56,7 +56,6 @@ pub struct Audience {
     replay_under_way: bool,
     wanted: Option<ReplayRead>,
     pub(super) interest: Interest,
-    closing: bool,
     messages: Vec<(SessionId, ToSession)>,
 }
 
@@ -70,7 +69,6 @@ impl Audience {
             replay_under_way: false,
             wanted: None,
             interest: Interest::default(),
-            closing: false,
             messages: Vec::new(),
         }
     }
@@ -92,10 +90,7 @@ impl Audience {
         self.members.get_mut(&session)?.subscribed.as_mut()
     }
 
-    pub fn join(&mut self, log: &LiveLog, session: SessionId, scope: Scope) {
-        if self.closing {
-            return self.tell(session, ToSession::Close(Farewell::SHUTDOWN));
-        }
+    pub fn enter(&mut self, log: &LiveLog, session: SessionId, scope: Scope) {
         let member = Member { scope, greeted: false, waiting: None, subscribed: None };
         self.members.insert(session, member);
         if log.is_loaded() {
@@ -281,13 +276,5 @@ impl Audience {
                 self.messages.push((*session, ToSession::Vitals(update.clone())));
             }
         }
-    }
-
-    /// From now on nobody is let in.
-    pub fn close_all(&mut self) {
-        self.closing = true;
-        let closed = self.members.drain().map(|(id, _)| (id, ToSession::Close(Farewell::SHUTDOWN)));
-        self.messages.extend(closed);
-        self.interest = Interest::default();
     }
 }

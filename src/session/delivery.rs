@@ -81,6 +81,7 @@ pub struct Snapshot {
 /// closes with 1012.
 #[derive(Debug)]
 pub enum ToSession {
+    /// Once: the session may say hello.
     Joined {
         epoch: Arc<str>,
         offset: Offset,
@@ -99,13 +100,20 @@ pub enum ToSession {
     Close(Farewell),
 }
 
-/// From a session, once it knows its caller. Answered `Joined` when the registry has loaded.
+/// From a session that begins. Until it enters it is only told when to close.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Join {
     pub session: SessionId,
-    pub scope: Scope,
     pub to: mpsc::UnboundedSender<ToSession>,
+}
+
+/// From a session that knows its caller. Answered `Joined` when the registry has loaded.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Enter {
+    pub session: SessionId,
+    pub scope: Scope,
 }
 
 /// From a session: its one subscription, in place of an earlier one.
@@ -153,6 +161,7 @@ pub struct CloseAll {
 pub struct RegistryLinks {
     pub publish: Link<Publish>,
     pub join: Link<Join>,
+    pub enter: Link<Enter>,
     pub subscribe: Link<Subscribe>,
     pub pull: Link<Pull>,
     pub leave: Link<Leave>,
@@ -166,6 +175,7 @@ impl RegistryLinks {
         Self {
             publish: Link::new(REGISTRY, health.clone()),
             join: Link::new(REGISTRY, health.clone()),
+            enter: Link::new(REGISTRY, health.clone()),
             subscribe: Link::new(REGISTRY, health.clone()),
             pull: Link::new(REGISTRY, health.clone()),
             leave: Link::new(REGISTRY, health.clone()),

@@ -5,7 +5,9 @@
 //! storage <-- what no hint brought, or a resume from far back --+     <-- Pull when written --+
 //! ```
 
+pub mod actor;
 pub mod audience;
+pub mod client;
 pub mod delivery;
 pub mod filter;
 pub mod frames;
@@ -13,5 +15,8 @@ pub mod interest;
 pub mod live_log;
 pub mod messages;
 pub mod open_alerts;
+pub mod outbound;
 pub mod registry;
+pub mod registry_actor;
 pub mod ring;
+pub mod slots;

@@ -134,8 +134,8 @@ impl Registry {
         }
     }
 
-    pub fn join(&mut self, session: SessionId, scope: Scope) {
-        self.audience.join(&self.log, session, scope);
+    pub fn enter(&mut self, session: SessionId, scope: Scope) {
+        self.audience.enter(&self.log, session, scope);
     }
 
     pub fn subscribe(&mut self, session: SessionId, subscription: Subscription) {
@@ -152,9 +152,5 @@ impl Registry {
 
     pub fn vitals(&mut self, update: VitalsUpdate) {
         self.audience.vitals(update);
-    }
-
-    pub fn close_all(&mut self) {
-        self.audience.close_all();
     }
 }
