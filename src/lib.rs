@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod config;
+pub mod dashboard;
 pub mod device;
 pub mod domain;
 pub mod ingest;
