@@ -24,3 +24,4 @@ pub mod watch;
 pub mod watch_device;
 
 pub use routes::configure;
+pub mod stream;

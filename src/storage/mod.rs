@@ -6,6 +6,7 @@
 pub mod alerts;
 mod apply;
 pub mod bindings;
+pub mod alert_log;
 pub mod command;
 pub mod commit;
 pub mod database;

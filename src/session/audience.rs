@@ -1,0 +1,280 @@
+//! The sessions: who sees what, and how far each has got.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::delivery::{Farewell, Gap, Passed, SessionId, Snapshot, Subscription, ToSession};
+use super::filter::View;
+use super::interest::Interest;
+use super::live_log::{LiveLog, ReadFailure};
+use super::messages::VitalsUpdate;
+use super::registry::Limits;
+use super::ring::{Frame, LeftRing, Slice};
+use crate::domain::alert::LoggedChange;
+use crate::domain::ids::Offset;
+use crate::domain::owner::Scope;
+
+/// Changes for one session that the ring no longer holds. At most one is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayRead {
+    pub session: SessionId,
+    pub serial: u64,
+    pub after: Offset,
+    pub until: Offset,
+    pub limit: usize,
+}
+
+#[derive(Debug)]
+struct Subscribed {
+    serial: u64,
+    view: View,
+    cursor: Offset,
+    passed: Passed,
+    /// Nothing is handed over: the next change goes out at once.
+    parked: bool,
+    /// Has not reached the ring yet; what it misses is read from storage.
+    replaying: bool,
+    /// Waits for such a read.
+    queued: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    scope: Scope,
+    greeted: bool,
+    /// Came before the log was loaded.
+    waiting: Option<Subscription>,
+    subscribed: Option<Subscribed>,
+}
+
+#[derive(Debug)]
+pub struct Audience {
+    limits: Limits,
+    epoch: Arc<str>,
+    members: HashMap<SessionId, Member>,
+    replays: VecDeque<SessionId>,
+    replay_under_way: bool,
+    wanted: Option<ReplayRead>,
+    pub(super) interest: Interest,
+    messages: Vec<(SessionId, ToSession)>,
+}
+
+impl Audience {
+    pub fn new(limits: Limits, epoch: Arc<str>) -> Self {
+        Self {
+            limits,
+            epoch,
+            members: HashMap::new(),
+            replays: VecDeque::new(),
+            replay_under_way: false,
+            wanted: None,
+            interest: Interest::default(),
+            messages: Vec::new(),
+        }
+    }
+
+    pub fn take_messages(&mut self) -> Vec<(SessionId, ToSession)> {
+        std::mem::take(&mut self.messages)
+    }
+
+    /// The read to begin now, if any. Its end must be reported.
+    pub fn take_read(&mut self) -> Option<ReplayRead> {
+        self.wanted.take()
+    }
+
+    fn tell(&mut self, session: SessionId, message: ToSession) {
+        self.messages.push((session, message));
+    }
+
+    fn subscribed(&mut self, session: SessionId) -> Option<&mut Subscribed> {
+        self.members.get_mut(&session)?.subscribed.as_mut()
+    }
+
+    pub fn enter(&mut self, log: &LiveLog, session: SessionId, scope: Scope) {
+        let member = Member { scope, greeted: false, waiting: None, subscribed: None };
+        self.members.insert(session, member);
+        if log.is_loaded() {
+            self.greet(log, session);
+        }
+    }
+
+    fn greet(&mut self, log: &LiveLog, session: SessionId) {
+        let Some(member) = self.members.get_mut(&session) else { return };
+        if !std::mem::replace(&mut member.greeted, true) {
+            let joined = ToSession::Joined { epoch: self.epoch.clone(), offset: log.last() };
+            self.tell(session, joined);
+        }
+    }
+
+    /// The log has been loaded: serves those who waited, and tells who cannot go on.
+    pub fn loaded(&mut self, log: &LiveLog) {
+        let ids: Vec<SessionId> = self.members.keys().copied().collect();
+        for id in ids {
+            self.greet(log, id);
+            match self.members.get_mut(&id).and_then(|member| member.waiting.take()) {
+                Some(subscription) => self.subscribe(log, id, subscription),
+                None => self.deliver(log, id),
+            }
+        }
+    }
+
+    /// The first answer to a subscription and its cursor come from this one call, so no change
+    /// falls between them.
+    pub fn subscribe(&mut self, log: &LiveLog, session: SessionId, subscription: Subscription) {
+        let Some(member) = self.members.get_mut(&session) else { return };
+        if !log.is_loaded() {
+            member.subscribed = None;
+            member.waiting = Some(subscription);
+            return;
+        }
+        let Subscription { serial, filter, since, passed } = subscription;
+        self.interest.set(session, filter.vitals_devices());
+        let view = View { scope: member.scope.clone(), filter };
+        let last = log.last();
+        let resumed = since.as_ref().filter(|since| {
+            let behind = usize::try_from(last - since.offset).unwrap_or(usize::MAX);
+            since.epoch == *self.epoch
+                && (0..=last).contains(&since.offset)
+                && (log.ring.holds(since.offset) || behind <= self.limits.resume_changes_max)
+        });
+        let cursor = resumed.map_or(last, |since| since.offset);
+        passed.set(cursor);
+        let replaying = resumed.is_some();
+        let subscribed = Subscribed { serial, view, cursor, passed, parked: true, replaying, queued: false };
+        member.subscribed = Some(subscribed);
+        if replaying {
+            return self.deliver(log, session);
+        }
+        let gap = since.map(|since| {
+            let known = since.epoch == *self.epoch && (0..=last).contains(&since.offset);
+            Gap { from: if known { since.offset + 1 } else { 1 }, to: last }
+        });
+        self.send_snapshot(log, session, gap);
+    }
+
+    fn send_snapshot(&mut self, log: &LiveLog, session: SessionId, gap: Option<Gap>) {
+        let Some(subscribed) = self.subscribed(session) else { return };
+        let offset = log.last();
+        subscribed.cursor = offset;
+        subscribed.parked = false;
+        subscribed.replaying = false;
+        let alerts = log.open.select(&subscribed.view);
+        let snapshot = Snapshot { gap, alerts, offset, truncated: log.open.is_truncated() };
+        let message = ToSession::Snapshot { subscription: subscribed.serial, snapshot };
+        self.tell(session, message);
+    }
+
+    /// The session has written everything that it was given.
+    pub fn pull(&mut self, log: &LiveLog, session: SessionId, serial: u64) {
+        if let Some(subscribed) = self.subscribed(session)
+            && subscribed.serial == serial
+        {
+            subscribed.parked = true;
+            self.deliver(log, session);
+        }
+    }
+
+    pub fn leave(&mut self, session: SessionId) {
+        self.members.remove(&session);
+        self.interest.set(session, std::iter::empty());
+    }
+
+    /// The log has grown.
+    pub fn deliver_all(&mut self, log: &LiveLog) {
+        let parked = |member: &Member| member.subscribed.as_ref().is_some_and(|subscribed| subscribed.parked);
+        let ids: Vec<SessionId> =
+            self.members.iter().filter(|(_, member)| parked(member)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.deliver(log, id);
+        }
+    }
+
+    fn deliver(&mut self, log: &LiveLog, session: SessionId) {
+        let Limits { slice_frames, slice_bytes, resume_changes_max, .. } = self.limits;
+        let Some(subscribed) = self.subscribed(session) else { return };
+        if !subscribed.parked || !log.is_loaded() {
+            return;
+        }
+        match log.ring.from(subscribed.cursor, &subscribed.view, slice_frames, slice_bytes) {
+            Ok(slice) => {
+                subscribed.replaying = false;
+                self.hand_over(session, slice);
+            }
+            Err(LeftRing) => {
+                let behind = usize::try_from(log.last() - subscribed.cursor).unwrap_or(usize::MAX);
+                if !subscribed.replaying || behind > resume_changes_max {
+                    self.tell(session, ToSession::Close(Farewell::LAGGED));
+                    self.leave(session);
+                } else if !std::mem::replace(&mut subscribed.queued, true) {
+                    self.replays.push_back(session);
+                    self.replay_next(log);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, session: SessionId, Slice { frames, next_cursor: cursor }: Slice) {
+        let Some(subscribed) = self.subscribed(session) else { return };
+        subscribed.cursor = cursor;
+        if frames.is_empty() {
+            subscribed.passed.set(cursor);
+            return;
+        }
+        subscribed.parked = false;
+        let due = ToSession::Due { subscription: subscribed.serial, frames, cursor };
+        self.tell(session, due);
+    }
+
+    fn replay_next(&mut self, log: &LiveLog) {
+        let limit = self.limits.slice_frames;
+        while !self.replay_under_way
+            && let Some(session) = self.replays.pop_front()
+        {
+            if let Some(subscribed) = self.subscribed(session).filter(|subscribed| subscribed.queued) {
+                let (serial, after) = (subscribed.serial, subscribed.cursor);
+                self.wanted = Some(ReplayRead { session, serial, after, until: log.last(), limit });
+                self.replay_under_way = true;
+            }
+        }
+    }
+
+    /// The end of a [`ReplayRead`].
+    pub fn replayed(
+        &mut self,
+        log: &LiveLog,
+        read: ReplayRead,
+        result: Result<Vec<LoggedChange>, ReadFailure>,
+    ) {
+        self.replay_under_way = false;
+        if let Some(subscribed) = self.subscribed(read.session)
+            && subscribed.serial == read.serial
+        {
+            subscribed.queued = false;
+            let changes = result.unwrap_or_default();
+            let gapless = !changes.is_empty()
+                && changes.iter().zip(read.after + 1..).all(|(change, offset)| change.offset == offset);
+            if gapless {
+                let next_cursor = read.after + changes.len() as Offset;
+                let frames = changes.iter().map(|change| Arc::new(Frame::new(change)));
+                let frames = frames.filter(|frame| frame.passes(&subscribed.view)).collect();
+                self.hand_over(read.session, Slice { frames, next_cursor });
+                self.deliver(log, read.session);
+            } else {
+                // Not to be had one by one: say so, and show what is open.
+                let gap = Gap { from: read.after + 1, to: log.last() };
+                self.send_snapshot(log, read.session, Some(gap));
+            }
+        }
+        self.replay_next(log);
+    }
+
+    pub fn vitals(&mut self, update: VitalsUpdate) {
+        let update = Arc::new(update);
+        for session in self.interest.sessions(&update.device_sn) {
+            let subscribed = self.members.get(session).and_then(|member| member.subscribed.as_ref());
+            if subscribed.is_some_and(|subscribed| subscribed.view.shows_vitals(&update.customer_id)) {
+                self.messages.push((*session, ToSession::Vitals(update.clone())));
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! SessionRegistry: the actor round [`Registry`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Supervisor, WrapFuture};
+use tokio::sync::mpsc;
+
+use super::audience::ReplayRead;
+use super::delivery::{
+    CloseAll, Enter, Farewell, Join, Leave, Pull, RegistryLinks, SessionId, Subscribe, ToSession,
+};
+use super::live_log::{LogRead, ReadFailure};
+use super::messages::{Publish, VitalsInterest, Watermark};
+use super::registry::{Effect, Limits, Registry};
+use crate::config::SessionConfig;
+use crate::domain::ids::Offset;
+use crate::storage::alert_log;
+use crate::storage::database::{Conn, Readers, StorageError};
+use crate::supervision::guard::{GuardedActor, Supervised, every, guarded, guarded_timer, started, stopped};
+use crate::telemetry::Metrics;
+
+/// What the registry works with. Cheap to clone: RootSupervisor builds it anew from the same.
+#[derive(Clone)]
+pub struct RegistryDeps {
+    pub config: SessionConfig,
+    pub epoch: Arc<str>,
+    pub readers: Readers,
+    pub watermark: Watermark,
+    pub interest: Arc<VitalsInterest>,
+    pub metrics: Arc<Metrics>,
+    pub supervised: Supervised,
+}
+
+/// Owns open alerts, recent changes and subscriptions.
+///
+/// Receives: `Publish` (writer), `Join`, `Enter`, `Subscribe`, `Pull`, `Leave` (sessions), `CloseAll` (app).
+/// Sends: `ToSession`, at most one hand-over outstanding per session. Bound: the ring, the number
+/// of sessions, and the writer's limit on hand-overs. On restart: reads everything anew; all
+/// sessions see the end of their channel, close with 1012, and their clients resume by offset.
+pub struct SessionRegistry {
+    core: Registry,
+    sessions: HashMap<SessionId, mpsc::UnboundedSender<ToSession>>,
+    /// Shutting down: nobody is let in.
+    closing: bool,
+    deps: RegistryDeps,
+}
+
+impl SessionRegistry {
+    pub fn new(deps: RegistryDeps) -> Self {
+        Self { core: Self::fresh(&deps), sessions: HashMap::new(), closing: false, deps }
+    }
+
+    /// Starts it on `arbiter` under a supervisor and points the links at it: the factory.
+    pub fn start(deps: RegistryDeps, links: &RegistryLinks, arbiter: &ArbiterHandle) {
+        let addr = Supervisor::start_in_arbiter(arbiter, move |_| SessionRegistry::new(deps));
+        links.publish.point_to(&addr);
+        links.join.point_to(&addr);
+        links.enter.point_to(&addr);
+        links.subscribe.point_to(&addr);
+        links.pull.point_to(&addr);
+        links.leave.point_to(&addr);
+        links.close_all.point_to(&addr);
+    }
+
+    fn fresh(deps: &RegistryDeps) -> Registry {
+        Registry::new(Limits::from(&deps.config), deps.epoch.clone())
+    }
+
+    /// A step of the core, and then what it wants done.
+    fn step(&mut self, ctx: &mut Context<Self>, step: impl FnOnce(&mut Registry, Offset, Instant)) {
+        let (committed, now) = (self.deps.watermark.get(), Instant::now());
+        step(&mut self.core, committed, now);
+        self.core.observe(committed, now);
+        self.carry_out(ctx);
+        if let Some(devices) = self.core.interest().take_changed() {
+            self.deps.interest.store(Arc::new(devices));
+        }
+        self.deps.metrics.registry_offset.set(self.core.last());
+        self.deps.metrics.open_alerts.set(i64::try_from(self.core.open_alerts()).unwrap_or(i64::MAX));
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        for effect in self.core.take_effects() {
+            match effect {
+                Effect::Tell(session, message) => self.tell(session, message),
+                Effect::ReadLog(read) => self.read_log(ctx, read),
+                Effect::ReadReplay(read) => self.read_replay(ctx, read),
+            }
+        }
+    }
+
+    fn tell(&mut self, session: SessionId, message: ToSession) {
+        let last = matches!(message, ToSession::Close(_));
+        let taken = self.sessions.get(&session).is_some_and(|to| to.send(message).is_ok());
+        if !taken || last {
+            self.sessions.remove(&session);
+            self.core.leave(session);
+        }
+    }
+
+    fn read_log(&self, ctx: &mut Context<Self>, read: LogRead) {
+        match read {
+            LogRead::Load { limit } | LogRead::Refill { limit } => self.read(
+                ctx,
+                move |conn| alert_log::snapshot(conn, limit),
+                move |core, result| core.open_read(read, result),
+            ),
+            LogRead::CatchUp { after, until, limit } => self.read(
+                ctx,
+                move |conn| alert_log::changes_after(conn, after, until, limit),
+                |core, result| core.caught_up(result),
+            ),
+        }
+    }
+
+    fn read_replay(&self, ctx: &mut Context<Self>, read: ReplayRead) {
+        let ReplayRead { after, until, limit, .. } = read;
+        self.read(
+            ctx,
+            move |conn| alert_log::changes_after(conn, after, until, limit),
+            move |core, result| core.replayed(read, result),
+        );
+    }
+
+    /// Reads on a blocking thread, and reports the end to the core. A restart cancels it together
+    /// with the core that asked for it.
+    fn read<T: Send + 'static>(
+        &self,
+        ctx: &mut Context<Self>,
+        query: impl FnOnce(&mut Conn) -> Result<T, StorageError> + Send + 'static,
+        report: impl FnOnce(&mut Registry, Result<T, ReadFailure>) + 'static,
+    ) {
+        let readers = self.deps.readers.clone();
+        let reading = async move { readers.read(query).await }.into_actor(self);
+        ctx.spawn(reading.map(move |result, actor, ctx| {
+            guarded_timer(actor, ctx, |actor, ctx| {
+                let result = result.map_err(|err| actor.read_failed(&err));
+                actor.step(ctx, |core, _, _| report(core, result));
+            });
+        }));
+    }
+
+    fn read_failed(&self, err: &StorageError) -> ReadFailure {
+        self.deps.supervised.health.record_error(self.deps.supervised.clock.now(), err.to_string());
+        match err {
+            StorageError::Corrupt { .. } => {
+                tracing::error!("a change of an alert cannot be read; sessions start from what is open: {err}");
+                ReadFailure::Unreadable
+            }
+            _ => {
+                tracing::warn!("failed to read alert changes, trying again: {err}");
+                ReadFailure::Unavailable
+            }
+        }
+    }
+}
+
+impl GuardedActor for SessionRegistry {
+    fn supervised(&self) -> &Supervised {
+        &self.deps.supervised
+    }
+}
+
+impl Actor for SessionRegistry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        started(self, ctx);
+        // The core wants to read at once; after a restart this runs when the back-off is over.
+        ctx.run_later(Duration::ZERO, |actor, ctx| {
+            guarded_timer(actor, ctx, |actor, ctx| actor.step(ctx, |_, _, _| ()));
+        });
+        every(ctx, Duration::from_millis(self.deps.config.reconcile_ms), |actor: &mut Self, ctx| {
+            actor.step(ctx, |core, committed, _| core.reconcile(committed));
+        });
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        stopped(self);
+    }
+}
+
+impl actix::Supervised for SessionRegistry {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        // Dropping the channels closes the sockets with 1012.
+        self.sessions.clear();
+        self.core = Self::fresh(&self.deps);
+        self.deps.interest.store(Arc::default());
+    }
+}
+
+impl Handler<Publish> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Publish { changes, vitals, in_flight }: Publish, ctx: &mut Self::Context) {
+        drop(in_flight);
+        guarded(self, ctx, |actor, ctx| {
+            actor.step(ctx, |core, committed, now| {
+                // Without vitals either, it only says that the watermark has moved.
+                if !changes.is_empty() || vitals.is_empty() {
+                    core.publish(changes, committed, now);
+                }
+                vitals.into_iter().for_each(|update| core.vitals(update));
+            });
+        });
+    }
+}
+
+impl Handler<Join> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Join { session, to }: Join, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, _| {
+            if actor.closing {
+                // If the session has gone meanwhile, all the better.
+                let _ = to.send(ToSession::Close(Farewell::SHUTDOWN));
+            } else {
+                actor.sessions.insert(session, to);
+            }
+        });
+    }
+}
+
+impl Handler<Enter> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Enter { session, scope }: Enter, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            // Of one that joined before a restart, the channel has ended and it is closing.
+            if actor.sessions.contains_key(&session) {
+                actor.step(ctx, |core, _, _| core.enter(session, scope));
+            }
+        });
+    }
+}
+
+impl Handler<Subscribe> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Subscribe { session, subscription }: Subscribe, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            actor.step(ctx, |core, _, _| core.subscribe(session, subscription));
+        });
+    }
+}
+
+impl Handler<Pull> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Pull { session, subscription }: Pull, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            actor.step(ctx, |core, _, _| core.pull(session, subscription));
+        });
+    }
+}
+
+impl Handler<Leave> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Leave { session }: Leave, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            actor.sessions.remove(&session);
+            actor.step(ctx, |core, _, _| core.leave(session));
+        });
+    }
+}
+
+impl Handler<CloseAll> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, CloseAll { done }: CloseAll, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            actor.closing = true;
+            let open: Vec<_> = actor.sessions.drain().collect();
+            for (session, to) in &open {
+                let _ = to.send(ToSession::Close(Farewell::SHUTDOWN));
+                actor.core.leave(*session);
+            }
+            actor.step(ctx, |_, _, _| ());
+            // A session drops its end when its socket has been closed; a stalled one is given up
+            // after its own time limit.
+            let all_closed = async move {
+                for (_, to) in open {
+                    to.closed().await;
+                }
+                // `app` may have stopped waiting.
+                let _ = done.send(());
+            };
+            ctx.spawn(all_closed.into_actor(actor));
+        });
+    }
+}

@@ -1,0 +1,8 @@
+//! Dashboards: what a subscriber sees, whatever is lost, late or slow.
+
+mod dashboard;
+mod history;
+mod model;
+mod server;
+mod stream;
+mod trouble;
