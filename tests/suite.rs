@@ -1,3 +1,3 @@
 mod rest;
-mod session;
 mod wire;
+mod session;
