@@ -95,8 +95,7 @@ pub fn upgrade(
     let session = uuid::Builder::from_random_bytes(random).into_uuid();
     let (response, socket, frames) = actix_ws::handle(request, payload)?;
     let bytes_max = deps.config.client_frame_bytes_max;
-    let frames =
-        frames.max_frame_size(bytes_max).aggregate_continuations().max_continuation_size(bytes_max);
+    let frames = frames.max_frame_size(bytes_max).aggregate_continuations().max_continuation_size(bytes_max);
 
     let (outgoing, to_write) = mpsc::channel(OUTGOING_MAX);
     let (close_now, closing) = oneshot::channel();

@@ -61,10 +61,16 @@ enum Op {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        (0..4u8, 0..2u8, 0..5usize)
-            .prop_map(|(device, customer, severity)| Change::Raise { device, customer, severity }),
-        (any::<usize>(), 0..5usize, any::<bool>())
-            .prop_map(|(pick, transition, quiet)| Change::Touch { pick, transition, quiet }),
+        (0..4u8, 0..2u8, 0..5usize).prop_map(|(device, customer, severity)| Change::Raise {
+            device,
+            customer,
+            severity
+        }),
+        (any::<usize>(), 0..5usize, any::<bool>()).prop_map(|(pick, transition, quiet)| Change::Touch {
+            pick,
+            transition,
+            quiet
+        }),
     ]
 }
 
@@ -166,7 +172,9 @@ impl World {
     fn told(&mut self, session: SessionId, message: ToSession) {
         let Some(client) = self.clients.get_mut(&session) else { return };
         match message {
-            ToSession::Joined { .. } => assert!(!std::mem::replace(&mut client.joined, true), "greeted twice"),
+            ToSession::Joined { .. } => {
+                assert!(!std::mem::replace(&mut client.joined, true), "greeted twice")
+            }
             ToSession::Snapshot { subscription, snapshot } if subscription == client.serial => {
                 assert!(!client.outstanding, "two hand-overs");
                 let Snapshot { gap, alerts, offset, truncated } = snapshot;
