@@ -1,6 +1,7 @@
 //! Watchpost.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod dashboard;
 pub mod device;
