@@ -57,6 +57,8 @@ pub struct ServerConfig {
     /// never keep an SOS out.
     pub body_reserve_bytes: usize,
     pub body_small_bytes: usize,
+    /// A body that has not arrived whole within this is given up, milliseconds. Watches wait 10 s.
+    pub body_timeout_ms: u64,
     /// A client that has not sent its request head within this is dropped, milliseconds.
     pub client_timeout_ms: u64,
     pub keep_alive_s: u64,
@@ -74,6 +76,7 @@ impl Default for ServerConfig {
             body_budget_bytes: 64 * 1024 * 1024,
             body_reserve_bytes: 8 * 1024 * 1024,
             body_small_bytes: 16 * 1024,
+            body_timeout_ms: 10_000,
             client_timeout_ms: 5_000,
             keep_alive_s: 75,
             shutdown_timeout_s: 20,
@@ -190,6 +193,7 @@ pub struct DeviceConfig {
     pub states_max: usize,
     /// Devices without a binding that get a state of their own.
     pub devices_unbound_max: usize,
+    /// Owners in memory; as many as states, or each report beyond them costs a read.
     pub bindings_cached_max: usize,
     pub bindings_ttl_s: u64,
     pub bindings_negative_ttl_s: u64,
@@ -206,7 +210,7 @@ impl Default for DeviceConfig {
             turn_reports_max: 256,
             states_max: 100_000,
             devices_unbound_max: 10_000,
-            bindings_cached_max: 10_000,
+            bindings_cached_max: 100_000,
             bindings_ttl_s: 300,
             bindings_negative_ttl_s: 5,
             emergency_load_timeout_ms: 500,
@@ -328,6 +332,8 @@ impl Default for TelemetryConfig {
 
 /// Prefix of the environment layer.
 pub const ENV_PREFIX: &str = "WATCHPOST_";
+/// After the prefix: what the commands that speak to a running server read. Not configuration.
+const ENV_OF_THE_CLIENT: [&str; 2] = ["TOKEN", "URL"];
 
 impl Config {
     /// Puts the layers together and checks the result. `overrides` are `section.key` and value, as
@@ -352,6 +358,9 @@ impl Config {
         };
         for (name, value) in env {
             let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
+            if ENV_OF_THE_CLIENT.contains(&rest) {
+                continue;
+            }
             let rest = rest.to_ascii_lowercase();
             let (section, key) = split_env(&template, &rest).ok_or_else(|| ConfigError::Environment {
                 name: name.clone(),

@@ -12,4 +12,5 @@ pub mod session;
 pub mod storage;
 pub mod supervision;
 pub mod telemetry;
+pub mod wire;
 pub mod writer;

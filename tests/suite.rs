@@ -1,1 +1,3 @@
+mod rest;
+mod wire;
 mod session;

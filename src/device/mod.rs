@@ -1,3 +1,11 @@
 //! Device shards: the only ones who decide over their devices.
 
+pub mod actor;
+pub mod bindings;
+pub mod decide;
+pub mod duplicates;
+pub mod judge;
 pub mod messages;
+pub mod shard;
+pub mod states;
+pub mod waiting;

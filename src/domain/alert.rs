@@ -230,12 +230,15 @@ impl Alert {
     }
 
     /// It happened again. On an acknowledged critical alert this makes it raised again: somebody
-    /// pressed SOS once more. Position and vitals are those of the latest time.
+    /// pressed SOS once more. Value, position and vitals are those of the latest time.
     pub fn repeat(&mut self, what: Occurrence) -> AlertChange {
         let critical = self.severity == Severity::Critical;
         self.count = self.count.saturating_add(1);
         self.last_at = self.last_at.max(what.received_at);
         self.back_to_normal_at = None;
+        if what.value.is_some() {
+            self.value = what.value;
+        }
         if what.location.is_some() {
             self.location = what.location;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::event::{Claims, EventReport, Location};
-use super::ids::{AlertId, DeviceSn, EventId};
+use super::ids::{AlertId, CustomerId, DeviceSn, EventId};
 use super::owner::Owner;
 use super::status::DeviceStatus;
 use super::time::UtcMillis;
@@ -85,8 +85,16 @@ pub struct StatusRecord {
 }
 
 /// What one report becomes in storage.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Records {
+    pub device_sn: DeviceSn,
+    /// Of the device's owner.
+    pub customer_id: CustomerId,
+    pub received_at: UtcMillis,
+    /// False for a stranger beyond the limit: no row of `device` is made.
+    pub register: bool,
+    /// The device's wear state by device time, if this report changed it.
+    pub worn: Option<(bool, UtcMillis)>,
     pub event: Option<EventRecord>,
     pub vitals: Vec<VitalsRecord>,
     pub status: Option<StatusRecord>,

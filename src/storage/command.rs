@@ -3,9 +3,10 @@
 
 use serde::Serialize;
 
-use super::database::{Conn, StorageError};
+use super::database::StorageError;
+pub use super::execute::execute;
 use crate::domain::ids::{AlertId, CustomerId, DeviceSn, Offset, OrgId, PersonId, RuleId};
-use crate::domain::owner::Owner;
+use crate::domain::owner::{Owner, Scope};
 use crate::domain::rule::Rule;
 use crate::domain::time::UtcMillis;
 
@@ -90,25 +91,31 @@ pub enum Command {
         rule_id: RuleId,
         actor: String,
     },
-    /// Ends the device's open binding, if it is another one, and opens this.
+    /// Ends the device's open binding, if it is another one, and opens this. `scope` is the
+    /// caller's, checked in the transaction: nobody takes a device away from another customer.
     PutBinding {
         binding: NewBinding,
+        scope: Scope,
         actor: String,
     },
     EndBinding {
         device_sn: DeviceSn,
+        scope: Scope,
         actor: String,
     },
     /// All or nothing.
     ImportBindings {
         bindings: Vec<NewBinding>,
+        scope: Scope,
         actor: String,
     },
     CreateToken(NewToken),
+    /// Revokes a token and the sessions that were made from it.
     RevokeToken {
         token_id: String,
     },
-    /// Uses up a login code and makes the session token of the browser that showed it.
+    /// Uses up a login code and makes the session token of the browser that showed it. Name and
+    /// customer are those of the code, whatever `session` says.
     RedeemLoginCode {
         code_hash: [u8; 32],
         session: NewToken,
@@ -183,12 +190,6 @@ impl From<diesel::result::Error> for CommandError {
     fn from(err: diesel::result::Error) -> Self {
         CommandError::Storage(err.into())
     }
-}
-
-/// Runs one command inside the caller's transaction.
-pub fn execute(conn: &mut Conn, command: Command, now: UtcMillis) -> Result<CommandReply, CommandError> {
-    let _ = (conn, command, now);
-    Err(CommandError::NotFound("command"))
 }
 
 /// An alert that a raise met in storage and became a repeat of.

@@ -3,9 +3,23 @@
 //! One writer, many readers. Whoever wants to write sends a message to `writer`, which alone owns
 //! the [`commit::WriteToken`]; reads go through [`database::Readers`].
 
+pub mod alerts;
+mod apply;
+pub mod bindings;
 pub mod alert_log;
 pub mod command;
+pub mod commit;
 pub mod database;
+pub mod device_state;
+pub mod devices;
+pub mod events;
+mod execute;
+mod messages;
 pub mod migrate;
+pub mod owners;
+pub mod page;
+pub mod quarantine;
+mod rows;
 pub mod rules;
 pub mod schema;
+pub mod tokens;

@@ -14,11 +14,20 @@ use crate::supervision::permits::Ticket;
 /// Where the answer to an operator's action goes.
 pub type ActReply = oneshot::Sender<Result<Alert, ActError>>;
 
+/// The prepared answer to an action. A refusal takes the same way, behind everything that was
+/// decided before: nobody is told of a state that a crash can take back.
+#[derive(Debug)]
+pub struct Acted {
+    pub reply: ActReply,
+    pub answer: Result<Alert, ActError>,
+}
+
 /// One report, decided: what to store, what changes, and whom to tell.
 #[derive(Debug)]
 pub struct WriteItem {
     pub device_sn: DeviceSn,
-    pub records: Records,
+    /// `None` for an operator's action.
+    pub records: Option<Records>,
     /// In order.
     pub changes: Vec<AlertChange>,
     /// Of the report; `None` for an operator's action.
@@ -26,8 +35,8 @@ pub struct WriteItem {
     /// The first alert that it raised or repeated.
     pub alert_id: Option<AlertId>,
     pub ticket: Option<Ticket>,
-    /// Of an action: told the alert after the commit. Dropped, it was not carried out.
-    pub acted: Option<ActReply>,
+    /// Of an action: whom to tell what after the commit. Dropped, it was not carried out.
+    pub acted: Option<Acted>,
     pub arrived: Instant,
 }
 
@@ -73,7 +82,7 @@ pub struct Flush {
 pub enum ShardNotice {
     /// In the order of the batch.
     Committed {
-        events: Vec<CommittedEvent>,
+        items: Vec<CommittedItem>,
         /// Devices whose raise met an open alert that the shard did not know: reload them.
         merged: Vec<DeviceSn>,
     },
@@ -84,11 +93,15 @@ pub enum ShardNotice {
     BarrierPassed {
         token: u64,
     },
+    /// What was queued is gone: forget everything that has not committed and send a [`Barrier`].
+    WriterRestarted,
 }
 
+/// One item of a committed batch.
 #[derive(Debug, Clone)]
-pub struct CommittedEvent {
+pub struct CommittedItem {
     pub device_sn: DeviceSn,
-    pub event_id: EventId,
+    pub event_id: Option<EventId>,
+    /// As stored: the alert that the event raised or repeated.
     pub alert_id: Option<AlertId>,
 }

@@ -1,4 +1,7 @@
 //! BatchWriter: the only one who begins a write transaction.
 
+pub mod actor;
 pub mod client;
+pub mod job;
+pub mod lanes;
 pub mod messages;

@@ -165,6 +165,8 @@ CREATE INDEX alert_by_customer ON alert (customer_id, raised_ms, alert_id);
 CREATE INDEX alert_by_device ON alert (device_sn, raised_ms, alert_id);
 CREATE INDEX alert_by_state ON alert (state, raised_ms, alert_id);
 CREATE INDEX alert_by_severity ON alert (severity, raised_ms, alert_id);
+CREATE INDEX alert_by_rule ON alert (rule_id, raised_ms, alert_id);
+CREATE INDEX alert_open_by_customer ON alert (customer_id, raised_ms, alert_id) WHERE is_open;
 
 -- The log of the stream. Gap-free offsets within an epoch (meta 'epoch').
 CREATE TABLE alert_change (
@@ -241,6 +243,7 @@ CREATE TABLE quarantine (
     size_bytes      BIGINT NOT NULL,
     body            BLOB   NOT NULL
 );
+CREATE INDEX quarantine_by_last_seen ON quarantine (last_seen_ms, quarantine_id);
 
 CREATE TABLE api_token (
     token_id    TEXT   NOT NULL PRIMARY KEY,
@@ -255,5 +258,6 @@ CREATE TABLE api_token (
     expires_ms  BIGINT,
     revoked_ms  BIGINT
 );
+CREATE INDEX api_token_by_expiry ON api_token (expires_ms) WHERE expires_ms IS NOT NULL;
 
 INSERT INTO customer (customer_id, name, created_ms) VALUES ('0', 'default', 0);

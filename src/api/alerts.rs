@@ -1,0 +1,208 @@
+//! Alerts: lists, one with its changes, and what operators do about them.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+
+use super::auth::Authenticated;
+use super::credentials::random_hex;
+use super::error::Problem;
+use super::state::ApiState;
+use super::{body, paging};
+use crate::device::messages::Act;
+use crate::domain::alert::{ActError, ActionKind, Alert, AlertState, Cause, OperatorAction, Transition};
+use crate::domain::ids::{AlertId, CustomerId, DeviceSn, RuleId};
+use crate::domain::owner::{Caller, Scope};
+use crate::domain::rule::Severity;
+use crate::domain::time::UtcMillis;
+use crate::storage::alerts::{self, AlertFilter, AlertKey, ChangeSummary};
+
+const NOTE_CHARS_MAX: usize = 2_000;
+const COMMAND_ID_CHARS_MAX: usize = 128;
+const WHAT: &str = "the alert";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    state: Option<AlertState>,
+    open: Option<bool>,
+    /// Names separated by commas.
+    severity: Option<String>,
+    device_sn: Option<DeviceSn>,
+    rule_id: Option<RuleId>,
+    customer_id: Option<CustomerId>,
+    from: Option<UtcMillis>,
+    to: Option<UtcMillis>,
+    limit: Option<u16>,
+    cursor: Option<String>,
+}
+
+pub async fn list(
+    state: web::Data<ApiState>,
+    caller: Authenticated,
+    query: web::Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    let scope = caller.0.scope;
+    let query = query.into_inner();
+    let limit = paging::limit(query.limit)?;
+    let after = paging::cursor(query.cursor.as_deref(), read_key)?;
+    let filter = AlertFilter {
+        state: query.state,
+        open: query.open,
+        severities: query.severity.as_deref().map_or(Ok(Vec::new()), read_severities)?,
+        device_sn: query.device_sn,
+        rule_id: query.rule_id,
+        customer_id: query.customer_id,
+        from: query.from,
+        to: query.to,
+    };
+    let page = state.readers.read(move |conn| alerts::list(conn, &scope, &filter, after, limit)).await?;
+    Ok(paging::answer(&page, |key| format!("{}.{}", key.raised.0, key.alert_id)))
+}
+
+fn read_key(text: &str) -> Option<AlertKey> {
+    let (raised, alert_id) = text.split_once('.')?;
+    Some(AlertKey { raised: UtcMillis(raised.parse().ok()?), alert_id: alert_id.parse().ok()? })
+}
+
+fn read_severities(text: &str) -> Result<Vec<Severity>, Problem> {
+    let read = |name: &str| {
+        Severity::from_name(name.trim()).ok_or_else(|| {
+            let known: Vec<&str> = Severity::ALL.into_iter().map(Severity::name).collect();
+            Problem::invalid(format!("severity {name:?} is not one of {}", known.join(", ")))
+        })
+    };
+    text.split(',').map(read).collect()
+}
+
+#[derive(Serialize)]
+struct AlertWithChanges {
+    #[serde(flatten)]
+    alert: Alert,
+    changes: Vec<ChangeSummary>,
+    /// True if only the newest changes are shown.
+    changes_truncated: bool,
+}
+
+pub async fn get(
+    state: web::Data<ApiState>,
+    caller: Authenticated,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let scope = caller.0.scope;
+    let id: AlertId = id.parse().map_err(|_| Problem::not_found(WHAT))?;
+    let found = state.readers.read(move |conn| {
+        let Some(alert) = alerts::get(conn, &scope, id)? else { return Ok(None) };
+        let (changes, changes_truncated) = alerts::changes(conn, &scope, id)?;
+        Ok(Some(AlertWithChanges { alert, changes, changes_truncated }))
+    });
+    match found.await? {
+        Some(alert) => Ok(HttpResponse::Ok().json(alert)),
+        None => Err(Problem::not_found(WHAT)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActionBody {
+    note: Option<String>,
+    /// The caller's own id of the command: the same one again changes nothing and answers 200.
+    command_id: Option<String>,
+}
+
+pub async fn acknowledge(
+    state: web::Data<ApiState>,
+    caller: Authenticated,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let action: ActionBody = body::json(&state, &request, payload).await?;
+    act(&state, caller.0, &id, ActionKind::Acknowledge, action).await
+}
+
+pub async fn resolve(
+    state: web::Data<ApiState>,
+    caller: Authenticated,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let action: ActionBody = body::json(&state, &request, payload).await?;
+    act(&state, caller.0, &id, ActionKind::Resolve, action).await
+}
+
+/// The device's shard decides; the answer comes after its commit.
+async fn act(
+    state: &ApiState,
+    caller: Caller,
+    id: &str,
+    kind: ActionKind,
+    body: ActionBody,
+) -> Result<HttpResponse, Problem> {
+    let alert_id: AlertId = id.parse().map_err(|_| Problem::not_found(WHAT))?;
+    let note = body.note.map(|note| text("note", note, NOTE_CHARS_MAX)).transpose()?;
+    let command_id = match body.command_id {
+        Some(id) => text("command_id", id, COMMAND_ID_CHARS_MAX)?,
+        None => random_hex::<16>()?.into(),
+    };
+    let stored = find(state, &caller.scope, alert_id).await?;
+    let action = OperatorAction {
+        alert_id,
+        kind,
+        command_id: command_id.clone(),
+        actor: caller.name.as_str().into(),
+        note,
+    };
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let message = Act { device_sn: stored.device_sn, action, reply };
+    let away = || Problem::unavailable("not-stored", "the action was not stored; send it again");
+    state.admission.router.act(message).map_err(|_| away())?;
+    let timeout = Duration::from_millis(state.config.watch.receipt_timeout_ms);
+    let refused = match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(Ok(alert))) => return Ok(HttpResponse::Ok().json(alert)),
+        Ok(Ok(Err(refused))) => refused,
+        Ok(Err(_)) => return Err(away()),
+        Err(_) => {
+            let detail = "the action is not stored yet; send it again with the same command_id";
+            return Err(
+                Problem::unavailable("not-stored-yet", detail).with("command_id", (*command_id).into())
+            );
+        }
+    };
+    if refused == ActError::NotStored {
+        return Err(away());
+    }
+    // Refused because it has been done: by the same command, which is no conflict?
+    let (cause, transition) = (Cause::Action(command_id), transition(kind));
+    let done = state.readers.read(move |conn| alerts::has_change(conn, alert_id, &cause, transition)).await?;
+    let present = match refused {
+        ActError::Illegal(illegal) if !done => *illegal.present,
+        _ => find(state, &caller.scope, alert_id).await?,
+    };
+    match done {
+        true => Ok(HttpResponse::Ok().json(present)),
+        false => Err(Problem::illegal_transition(&present)),
+    }
+}
+
+async fn find(state: &ApiState, scope: &Scope, id: AlertId) -> Result<Alert, Problem> {
+    let scope = scope.clone();
+    let found = state.readers.read(move |conn| alerts::get(conn, &scope, id)).await?;
+    found.ok_or_else(|| Problem::not_found(WHAT))
+}
+
+fn transition(kind: ActionKind) -> Transition {
+    match kind {
+        ActionKind::Acknowledge => Transition::Acknowledged,
+        ActionKind::Resolve => Transition::Resolved,
+    }
+}
+
+fn text(field: &str, text: String, chars_max: usize) -> Result<Box<str>, Problem> {
+    if text.chars().count() > chars_max || text.contains('\0') {
+        return Err(Problem::invalid(format!("{field} must have at most {chars_max} characters and no NUL")));
+    }
+    Ok(text.into())
+}

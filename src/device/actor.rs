@@ -1,0 +1,317 @@
+//! DeviceActor: a shard on an arbiter of its own.
+//!
+//! Receives: `Ingest` (router), `Act` (REST), `BindingChanged`, `ShardNotice` (writer), `Drain`
+//! (app). Sends: `WriteBatch`, `Barrier`. Bound: admission permits. On restart: barrier first, then
+//! states are loaded as needed; receipts of what had not been handed on say 503.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised as ActixSupervised, WrapFuture,
+};
+use tokio::sync::oneshot;
+
+use super::judge::ShardDeps;
+use super::messages::{Act, BindingChanged, Drain, Ingest};
+use super::shard::{Effect, Loaded, Shard};
+use crate::domain::event::DeviceReport;
+use crate::domain::identity;
+use crate::domain::ids::DeviceSn;
+use crate::domain::owner::Owner;
+use crate::storage::command::{Command, NewQuarantine};
+use crate::storage::database::{Conn, Readers, StorageError};
+use crate::storage::device_state::{self, LoadedDevice};
+use crate::storage::owners;
+use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded_timer};
+use crate::supervision::link::Link;
+use crate::supervision::permits::{Outcome, Ticket};
+use crate::telemetry::Metrics;
+use crate::writer::client::WriterClient;
+use crate::writer::messages::{Barrier, ShardNotice, WriteBatch};
+
+/// Deadlines are looked at this often when no message comes.
+const TICK: Duration = Duration::from_millis(50);
+
+pub struct DeviceActor {
+    index: usize,
+    supervised: Supervised,
+    deps: Arc<ShardDeps>,
+    shard: Shard,
+    readers: Readers,
+    write: Link<WriteBatch>,
+    barrier: Link<Barrier>,
+    administer: WriterClient,
+    /// Copies and bytes that quarantine keeps.
+    quarantine_bounds: (u32, u64),
+    turn_sent: bool,
+    drains: Vec<oneshot::Sender<()>>,
+}
+
+/// Where a shard's work goes.
+#[derive(Clone)]
+pub struct ShardSinks {
+    pub readers: Readers,
+    pub write: Link<WriteBatch>,
+    pub barrier: Link<Barrier>,
+    pub administer: WriterClient,
+    pub quarantine_bounds: (u32, u64),
+}
+
+/// To itself: handle some of the inbox. The mailbox is polled until it is empty, so work comes in
+/// portions.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Turn;
+
+impl DeviceActor {
+    pub fn new(index: usize, supervised: Supervised, deps: Arc<ShardDeps>, sinks: ShardSinks) -> Self {
+        // Tokens of different incarnations must differ, also when a factory builds a new actor.
+        let shard = Shard::new(deps.clone(), supervised.health.restarts() << 32 | 1);
+        let ShardSinks { readers, write, barrier, administer, quarantine_bounds } = sinks;
+        Self {
+            index,
+            supervised,
+            deps,
+            shard,
+            readers,
+            write,
+            barrier,
+            administer,
+            quarantine_bounds,
+            turn_sent: false,
+            drains: Vec::new(),
+        }
+    }
+
+    fn perform(&mut self, ctx: &mut Context<Self>) {
+        for effect in self.shard.take_effects() {
+            match effect {
+                Effect::Write { urgent, items } => {
+                    let batch = WriteBatch { shard: self.index, urgent, items };
+                    // Undelivered ones are dropped with their receipts; the new writer says that it
+                    // has restarted, and everything is loaded anew.
+                    if let Err(undelivered) = self.write.send(batch) {
+                        Metrics::count(&self.deps.metrics.undelivered, undelivered.edge);
+                    }
+                }
+                Effect::Barrier { devices, token } => {
+                    // Likewise: a new writer asks for a new barrier.
+                    let _ = self.barrier.send(Barrier { shard: self.index, devices, token });
+                }
+                Effect::Load { devices, unknown } => self.load(devices, unknown, ctx),
+                Effect::Ask { ingest, identity } => self.ask(*ingest, identity, ctx),
+                Effect::Quarantine { report, ticket, panic } => self.quarantine(&report, ticket, panic),
+            }
+        }
+        if self.shard.has_turn() && !self.turn_sent {
+            self.turn_sent = true;
+            ctx.address().do_send(Turn);
+        }
+        if self.shard.is_drained() {
+            for done in self.drains.drain(..) {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn load(&mut self, devices: Vec<DeviceSn>, unknown: Vec<DeviceSn>, ctx: &mut Context<Self>) {
+        let (readers, wanted, began) = (self.readers.clone(), devices.clone(), Instant::now());
+        let read = async move { readers.read(move |conn| read_devices(conn, wanted, &unknown)).await };
+        ctx.spawn(read.into_actor(self).map(move |result, actor, ctx| {
+            guarded_timer(actor, ctx, |actor, ctx| {
+                let now = Instant::now();
+                match result {
+                    Ok(loaded) => {
+                        Metrics::count(&actor.deps.metrics.state_loads, "loaded");
+                        actor.shard.loaded(loaded, began, now);
+                    }
+                    Err(err) => {
+                        Metrics::count(&actor.deps.metrics.state_loads, "failed");
+                        tracing::warn!(devices = devices.len(), "device states could not be loaded: {err}");
+                        actor.shard.load_failed(&devices, now);
+                    }
+                }
+                actor.perform(ctx);
+            });
+        }));
+    }
+
+    fn ask(&mut self, ingest: Ingest, identity: identity::EventIdentity, ctx: &mut Context<Self>) {
+        let readers = self.readers.clone();
+        let (device, received_at) = (ingest.report.value.device_sn.clone(), ingest.received_at);
+        let read = async move {
+            let query = move |conn: &mut _| device_state::find_event(conn, &device, &identity, received_at);
+            (ingest, readers.read(query).await)
+        };
+        ctx.spawn(read.into_actor(self).map(|(ingest, found), actor, ctx| {
+            guarded_timer(actor, ctx, |actor, ctx| {
+                // If it cannot be asked, the insert finds out: a known id or cause changes nothing.
+                let found = found.unwrap_or_else(|err| {
+                    tracing::warn!("an old event could not be looked up: {err}");
+                    None
+                });
+                actor.shard.answered(ingest, found, Instant::now());
+                actor.perform(ctx);
+            });
+        }));
+    }
+
+    /// The report is kept for people to look at, and its watch need not send it again.
+    fn quarantine(&self, report: &DeviceReport, ticket: Ticket, panic: String) {
+        tracing::error!(device = %report.device_sn, "a report panicked and goes to quarantine: {panic}");
+        Metrics::count(&self.deps.metrics.panics, "report");
+        let Ok(body) = serde_json::to_vec(report) else { return };
+        let (bodies_max, bytes_max) = self.quarantine_bounds;
+        let command = Command::Quarantine(NewQuarantine {
+            body_hash: identity::sha256(&body),
+            size_bytes: body.len() as u64,
+            body,
+            route: "device",
+            reason: format!("panic: {panic}"),
+            names_emergency: false,
+            bodies_max,
+            bytes_max,
+        });
+        let administer = self.administer.clone();
+        actix::spawn(async move {
+            match administer.execute(command).await {
+                Ok(_) => ticket.receipt.answer(Outcome::Quarantined),
+                Err(err) => tracing::error!("a report could not be quarantined: {err}"),
+            }
+        });
+    }
+}
+
+fn read_devices(
+    conn: &mut Conn,
+    devices: Vec<DeviceSn>,
+    unknown: &[DeviceSn],
+) -> Result<Vec<Loaded>, StorageError> {
+    let mut owners: HashMap<DeviceSn, Owner> = owners::owners(conn, &devices)?.into_iter().collect();
+    let mut states: HashMap<DeviceSn, LoadedDevice> = if unknown.is_empty() {
+        HashMap::new()
+    } else {
+        let loaded = device_state::load(conn, unknown)?;
+        loaded.into_iter().map(|loaded| (loaded.device_sn.clone(), loaded)).collect()
+    };
+    let loaded = devices.into_iter().map(|device_sn| Loaded {
+        owner: owners.remove(&device_sn),
+        device: states.remove(&device_sn),
+        device_sn,
+    });
+    Ok(loaded.collect())
+}
+
+impl GuardedActor for DeviceActor {
+    fn supervised(&self) -> &Supervised {
+        &self.supervised
+    }
+}
+
+impl Actor for DeviceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        guard::started(self, ctx);
+        self.shard.forget_everything();
+        self.turn_sent = false;
+        guard::every(ctx, TICK, |actor, ctx| {
+            actor.shard.step(Instant::now());
+            actor.perform(ctx);
+        });
+        guarded_timer(self, ctx, Self::perform);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        guard::stopped(self);
+    }
+}
+
+impl ActixSupervised for DeviceActor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.shard = Shard::new(self.deps.clone(), self.shard.next_token());
+    }
+}
+
+impl Handler<Ingest> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, ingest: Ingest, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            actor.shard.enqueue(ingest);
+            if !actor.turn_sent {
+                actor.turn_sent = true;
+                ctx.address().do_send(Turn);
+            }
+        });
+    }
+}
+
+impl Handler<Turn> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Turn, ctx: &mut Self::Context) {
+        guarded_timer(self, ctx, |actor, ctx| {
+            actor.turn_sent = false;
+            actor.shard.turn(Instant::now());
+            actor.perform(ctx);
+        });
+    }
+}
+
+impl Handler<Act> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, act: Act, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            actor.shard.act(act, Instant::now());
+            actor.perform(ctx);
+        });
+    }
+}
+
+impl Handler<BindingChanged> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, changed: BindingChanged, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, _| {
+            for device in &changed.devices {
+                actor.deps.bindings.invalidate(device, Instant::now());
+            }
+        });
+    }
+}
+
+impl Handler<ShardNotice> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, notice: ShardNotice, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            let now = Instant::now();
+            match notice {
+                ShardNotice::Committed { items, merged } => actor.shard.committed(items, merged, now),
+                ShardNotice::GivenUp { devices } => actor.shard.given_up(devices, now),
+                ShardNotice::BarrierPassed { token } => actor.shard.barrier_passed(token, now),
+                ShardNotice::WriterRestarted => {
+                    actor.shard.forget_everything();
+                    actor.shard.step(now);
+                }
+            }
+            actor.perform(ctx);
+        });
+    }
+}
+
+impl Handler<Drain> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, drain: Drain, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| {
+            actor.drains.push(drain.done);
+            actor.shard.step(Instant::now());
+            actor.perform(ctx);
+        });
+    }
+}

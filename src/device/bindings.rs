@@ -1,0 +1,108 @@
+//! Who wears what, as far as memory knows: the only copy of bindings outside the database.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cached::{Cached, LruCache};
+
+use crate::config::DeviceConfig;
+use crate::domain::ids::{CustomerId, DeviceSn};
+use crate::domain::owner::Owner;
+use crate::telemetry::Metrics;
+
+/// What is known of a device's owner.
+#[derive(Debug, Clone)]
+pub enum Known {
+    Fresh(Arc<Owner>),
+    /// Too old to rely on while storage can be asked; good enough while it cannot.
+    Stale(Arc<Owner>),
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Entry {
+    owner: Arc<Owner>,
+    at: Instant,
+    /// When somebody changed the binding; what was read before does not count.
+    invalidated: Option<Instant>,
+}
+
+/// Shared by the shards and the admission gate. Bounded; the least recently used goes first.
+#[derive(Debug)]
+pub struct Bindings {
+    entries: Mutex<LruCache<DeviceSn, Entry>>,
+    unbound: Arc<Owner>,
+    ttl: Duration,
+    negative_ttl: Duration,
+    metrics: Arc<Metrics>,
+}
+
+impl Bindings {
+    pub fn new(config: &DeviceConfig, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            entries: Mutex::new(LruCache::new(config.bindings_cached_max)),
+            unbound: Arc::new(Owner::unbound()),
+            ttl: Duration::from_secs(config.bindings_ttl_s),
+            negative_ttl: Duration::from_secs(config.bindings_negative_ttl_s),
+            metrics,
+        })
+    }
+
+    fn entries(&self) -> MutexGuard<'_, LruCache<DeviceSn, Entry>> {
+        // A panic in here leaves at worst an entry that is looked up again.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The owner as of `now`.
+    pub fn owner(&self, device: &DeviceSn, now: Instant) -> Known {
+        let mut entries = self.entries();
+        let known = match entries.cache_get(device) {
+            None => Known::Unknown,
+            Some(entry) => {
+                let ttl = if entry.owner.is_bound() { self.ttl } else { self.negative_ttl };
+                match entry.invalidated.is_some() || now.duration_since(entry.at) >= ttl {
+                    true => Known::Stale(entry.owner.clone()),
+                    false => Known::Fresh(entry.owner.clone()),
+                }
+            }
+        };
+        let outcome = match &known {
+            Known::Fresh(_) => "hit",
+            Known::Stale(_) => "stale",
+            Known::Unknown => "miss",
+        };
+        Metrics::count(&self.metrics.binding_lookups, outcome);
+        known
+    }
+
+    /// Takes what a read that began at `began` has found; `None` is "nobody".
+    pub fn learn(&self, device: &DeviceSn, owner: Option<Owner>, began: Instant) -> Arc<Owner> {
+        let owner = owner.map_or_else(|| self.unbound.clone(), Arc::new);
+        let mut entries = self.entries();
+        let invalidated =
+            entries.cache_get(device).and_then(|known| known.invalidated).filter(|changed| *changed >= began);
+        entries.cache_set(device.clone(), Entry { owner: owner.clone(), at: began, invalidated });
+        owner
+    }
+
+    /// The binding was changed here: the next report waits for a fresh look.
+    pub fn invalidate(&self, device: &DeviceSn, now: Instant) {
+        let mut entries = self.entries();
+        match entries.cache_get_mut(device) {
+            Some(entry) => entry.invalidated = Some(now),
+            // A read may be under way that began before the change.
+            None => {
+                let entry = Entry { owner: self.unbound.clone(), at: now, invalidated: Some(now) };
+                entries.cache_set(device.clone(), entry);
+            }
+        }
+    }
+
+    /// The customer of a bound device, from memory only and however old: what the admission gate
+    /// asks.
+    pub fn bound_customer(&self, device: &DeviceSn) -> Option<CustomerId> {
+        let mut entries = self.entries();
+        let entry = entries.cache_get(device)?;
+        entry.owner.is_bound().then(|| entry.owner.customer_id.clone())
+    }
+}

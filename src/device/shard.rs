@@ -1,0 +1,425 @@
+//! The core of a shard: states, what waits for them, and what is on its way to the writer.
+//!
+//! No actor, no I/O: every method leaves what is to be done in [`Shard::take_effects`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::bindings::Known;
+use super::decide;
+use super::duplicates::{self, Duplicates};
+use super::judge::{Decided, NotDecided, ShardDeps};
+use super::messages::{Act, Ingest};
+use super::states::States;
+use super::waiting::{Waiter, Waiting};
+use crate::domain::alert::ActError;
+use crate::domain::device::DeviceState;
+use crate::domain::event::DeviceReport;
+use crate::domain::identity::EventIdentity;
+use crate::domain::ids::{AlertId, DeviceSn, EventId};
+use crate::domain::owner::Owner;
+use crate::storage::device_state::{LOAD_DEVICES_MAX, LoadedDevice};
+use crate::supervision::permits::Ticket;
+use crate::telemetry::Metrics;
+use crate::writer::messages::{Acted, CommittedItem, WriteItem};
+
+/// Loads under way at a time; what becomes unknown meanwhile is in the next.
+const LOADS_MAX: usize = 2;
+
+/// What the actor has to do for the core.
+#[derive(Debug)]
+pub enum Effect {
+    Write {
+        urgent: bool,
+        items: Vec<WriteItem>,
+    },
+    /// Read the owners of `devices` and the states of those that are `unknown`; then call
+    /// [`Shard::loaded`] or [`Shard::load_failed`].
+    Load {
+        devices: Vec<DeviceSn>,
+        unknown: Vec<DeviceSn>,
+    },
+    /// An event older than what memory knows: ask storage, then call [`Shard::answered`].
+    Ask {
+        ingest: Box<Ingest>,
+        identity: EventIdentity,
+    },
+    Barrier {
+        devices: Option<Vec<DeviceSn>>,
+        token: u64,
+    },
+    /// Deciding about this report panicked.
+    Quarantine {
+        report: Box<DeviceReport>,
+        ticket: Ticket,
+        panic: String,
+    },
+}
+
+/// What was read of one device.
+#[derive(Debug)]
+pub struct Loaded {
+    pub device_sn: DeviceSn,
+    pub owner: Option<Owner>,
+    /// `None` if only the owner was asked for.
+    pub device: Option<LoadedDevice>,
+}
+
+pub struct Shard {
+    deps: Arc<ShardDeps>,
+    inbox: VecDeque<Ingest>,
+    states: States,
+    waiting: Waiting,
+    duplicates: Duplicates,
+    buffer: Vec<WriteItem>,
+    urgent: Vec<WriteItem>,
+    in_writer: usize,
+    loads: usize,
+    retry_loads_at: Option<Instant>,
+    next_token: u64,
+    effects: Vec<Effect>,
+}
+
+impl Shard {
+    /// `first_token` is greater than any token of an earlier incarnation.
+    pub fn new(deps: Arc<ShardDeps>, first_token: u64) -> Self {
+        Self {
+            states: States::new(deps.config.states_max / deps.shards, deps.metrics.clone()),
+            deps,
+            inbox: VecDeque::new(),
+            waiting: Waiting::default(),
+            duplicates: Duplicates::default(),
+            buffer: Vec::new(),
+            urgent: Vec::new(),
+            in_writer: 0,
+            loads: 0,
+            retry_loads_at: None,
+            next_token: first_token,
+            effects: Vec::new(),
+        }
+    }
+
+    pub fn next_token(&self) -> u64 {
+        self.next_token
+    }
+
+    /// Begins (again): nothing is loaded before everything that was sent so far, by whichever
+    /// incarnation, has been dealt with.
+    pub fn forget_everything(&mut self) {
+        self.states.clear();
+        self.duplicates.clear();
+        self.buffer.clear();
+        self.urgent.clear();
+        self.in_writer = 0;
+        let token = self.new_token();
+        self.waiting.bar_all(token);
+        self.effects.push(Effect::Barrier { devices: None, token });
+    }
+
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Only enqueues; [`Shard::turn`] does the work.
+    pub fn enqueue(&mut self, ingest: Ingest) {
+        self.inbox.push_back(ingest);
+    }
+
+    pub fn has_turn(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Nothing is queued, waiting or on its way.
+    pub fn is_drained(&self) -> bool {
+        self.inbox.is_empty() && self.waiting.is_empty() && self.buffer.is_empty() && self.in_writer == 0
+    }
+
+    /// Handles a bounded number of reports, then hands on what was decided.
+    pub fn turn(&mut self, now: Instant) {
+        for _ in 0..self.deps.config.turn_reports_max {
+            let Some(ingest) = self.inbox.pop_front() else { break };
+            self.take(ingest, now);
+        }
+        self.step(now);
+    }
+
+    /// What every handler ends with: deadlines, loads, hand-over.
+    pub fn step(&mut self, now: Instant) {
+        let limit = Duration::from_millis(self.deps.config.emergency_load_timeout_ms);
+        for ingest in self.waiting.overdue_emergencies(now, limit) {
+            self.decide_without_state(ingest, now);
+        }
+        if self.retry_loads_at.is_none_or(|at| now >= at) {
+            self.retry_loads_at = None;
+            self.start_loads();
+        }
+        self.hand_on();
+    }
+
+    fn start_loads(&mut self) {
+        while self.loads < LOADS_MAX {
+            let devices = self.waiting.start_loading(LOAD_DEVICES_MAX);
+            if devices.is_empty() {
+                break;
+            }
+            self.loads += 1;
+            let unknown = devices.iter().filter(|device| !self.states.contains(device)).cloned().collect();
+            self.effects.push(Effect::Load { devices, unknown });
+        }
+    }
+
+    fn take(&mut self, ingest: Ingest, now: Instant) {
+        let device = &ingest.report.value.device_sn;
+        if self.is_ready(device)
+            && let Known::Fresh(owner) = self.deps.bindings.owner(device, now)
+        {
+            return self.decide(ingest, &owner, false);
+        }
+        self.wait(ingest);
+    }
+
+    fn is_ready(&self, device: &DeviceSn) -> bool {
+        self.states.contains(device) && !self.waiting.is_waiting(device)
+    }
+
+    fn wait(&mut self, ingest: Ingest) {
+        let emergency = decide::is_emergency(&ingest.report.value, &self.deps.built_in);
+        self.waiting.push(ingest.report.value.device_sn.clone(), Waiter::Report { ingest, emergency });
+    }
+
+    /// An operator's action takes the same way as a report.
+    pub fn act(&mut self, act: Act, now: Instant) {
+        if self.is_ready(&act.device_sn) {
+            self.decide_act(act);
+        } else {
+            self.waiting.push(act.device_sn.clone(), Waiter::Act(act));
+        }
+        self.step(now);
+    }
+
+    /// States and owners have been read, by a read that began at `began`.
+    pub fn loaded(&mut self, devices: Vec<Loaded>, began: Instant, now: Instant) {
+        self.loads = self.loads.saturating_sub(1);
+        for Loaded { device_sn, owner, device } in devices {
+            let owner = self.deps.bindings.learn(&device_sn, owner, began);
+            // Barred while it was being read: what was read may not be the whole truth.
+            if self.waiting.is_barred(&device_sn) {
+                self.waiting.loading_failed(&[device_sn]);
+                continue;
+            }
+            if let Some(loaded) = device {
+                if !loaded.known && !owner.is_bound() && !self.admit_stranger() {
+                    self.decide_unregistered(&device_sn, &owner);
+                    continue;
+                }
+                self.states.insert(device_sn.clone(), loaded.state);
+            }
+            self.decide_waiting(&device_sn, &owner);
+        }
+        self.states.evict();
+        self.step(now);
+    }
+
+    /// A load failed; its devices are tried again a little later. Where only the owner was wanted
+    /// the one that is known still serves.
+    pub fn load_failed(&mut self, devices: &[DeviceSn], now: Instant) {
+        self.loads = self.loads.saturating_sub(1);
+        self.waiting.loading_failed(devices);
+        for device in
+            devices.iter().filter(|device| !self.waiting.is_barred(device)).cloned().collect::<Vec<_>>()
+        {
+            if let (true, Known::Stale(owner) | Known::Fresh(owner)) =
+                (self.states.contains(&device), self.deps.bindings.owner(&device, now))
+            {
+                self.decide_waiting(&device, &owner);
+            }
+        }
+        self.retry_loads_at = Some(now + Duration::from_millis(self.deps.config.load_retry_ms));
+        self.step(now);
+    }
+
+    /// Storage has been asked about an old event.
+    pub fn answered(&mut self, ingest: Ingest, found: Option<(EventId, Option<AlertId>)>, now: Instant) {
+        match found {
+            Some((event_id, alert_id)) => {
+                let ticket = ingest.report.ticket;
+                self.settle(NotDecided::Stored { ticket, event_id, alert_id });
+            }
+            None => {
+                let device = &ingest.report.value.device_sn;
+                match self.deps.bindings.owner(device, now) {
+                    Known::Fresh(owner) | Known::Stale(owner) if self.is_ready(device) => {
+                        self.decide(ingest, &owner, true);
+                    }
+                    _ => self.wait(ingest),
+                }
+            }
+        }
+        self.step(now);
+    }
+
+    pub fn committed(&mut self, items: Vec<CommittedItem>, merged: Vec<DeviceSn>, now: Instant) {
+        self.in_writer = self.in_writer.saturating_sub(items.len());
+        for CommittedItem { device_sn, event_id, alert_id } in items {
+            self.states.item_committed(&device_sn, event_id, alert_id);
+            if let Some(event_id) = event_id {
+                self.duplicates.committed(&device_sn, event_id, alert_id);
+            }
+        }
+        for device in merged {
+            self.states.mark_outdated(&device);
+        }
+        self.step(now);
+    }
+
+    /// What was sent for these devices is lost: their states were built on it.
+    pub fn given_up(&mut self, devices: Vec<DeviceSn>, now: Instant) {
+        let buffered = self.buffer.len();
+        self.buffer.retain(|item| !devices.contains(&item.device_sn));
+        let buffered = buffered - self.buffer.len();
+        let pending: usize = devices.iter().map(|device| self.states.remove(device)).sum();
+        self.in_writer = self.in_writer.saturating_sub(pending.saturating_sub(buffered));
+        for device in &devices {
+            self.duplicates.drop_device(device);
+        }
+        let token = self.new_token();
+        self.waiting.bar(devices.iter().cloned(), token);
+        self.effects.push(Effect::Barrier { devices: Some(devices), token });
+        self.step(now);
+    }
+
+    pub fn barrier_passed(&mut self, token: u64, now: Instant) {
+        self.waiting.barrier_passed(token);
+        self.step(now);
+    }
+
+    fn new_token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token - 1
+    }
+
+    fn decide_waiting(&mut self, device: &DeviceSn, owner: &Arc<Owner>) {
+        for waiter in self.waiting.take(device) {
+            match waiter {
+                Waiter::Report { ingest, .. } => self.decide(ingest, owner, false),
+                Waiter::Act(act) => self.decide_act(act),
+            }
+        }
+    }
+
+    fn decide_act(&mut self, act: Act) {
+        let Some(state) = self.states.get_mut(&act.device_sn) else {
+            return self.waiting.push(act.device_sn.clone(), Waiter::Act(act));
+        };
+        let (changes, answer) = match state.open_alert_by_id_mut(act.action.alert_id) {
+            None => (vec![], Err(ActError::NotOpen)),
+            Some(alert) => match alert.act(&act.action, self.deps.clock.now()) {
+                Ok(change) => (vec![change.clone()], Ok(change.alert)),
+                Err(illegal) => (vec![], Err(illegal.into())),
+            },
+        };
+        state.forget_closed();
+        let item = WriteItem {
+            device_sn: act.device_sn,
+            records: None,
+            changes,
+            event_id: None,
+            alert_id: None,
+            ticket: None,
+            acted: Some(Acted { reply: act.reply, answer }),
+            arrived: Instant::now(),
+        };
+        self.push(Decided { item, urgent: true });
+    }
+
+    fn decide(&mut self, ingest: Ingest, owner: &Arc<Owner>, surely_new: bool) {
+        let Some(state) = self.states.get_mut(&ingest.report.value.device_sn) else {
+            // A panic over an earlier report has just forgotten it.
+            return self.wait(ingest);
+        };
+        match self.deps.judge(state, ingest, owner, surely_new) {
+            Ok(decided) => self.push(decided),
+            Err(other) => self.settle(other),
+        }
+    }
+
+    /// An emergency whose device's state could not be loaded in time. If the same alert is open
+    /// in storage, the write becomes a repeat of it.
+    fn decide_without_state(&mut self, ingest: Ingest, now: Instant) {
+        Metrics::count(&self.deps.metrics.state_loads, "skipped");
+        let owner = match self.deps.bindings.owner(&ingest.report.value.device_sn, now) {
+            Known::Fresh(owner) | Known::Stale(owner) => owner,
+            Known::Unknown => Arc::new(Owner::unbound()),
+        };
+        match self.deps.judge(&mut DeviceState::default(), ingest, &owner, true) {
+            Ok(decided) => self.push(decided),
+            Err(other) => self.settle(other),
+        }
+    }
+
+    fn decide_unregistered(&mut self, device: &DeviceSn, owner: &Arc<Owner>) {
+        for waiter in self.waiting.take(device) {
+            match waiter {
+                Waiter::Report { ingest, .. } => match self.deps.judge_unregistered(ingest, owner) {
+                    Ok(decided) => self.push(decided),
+                    Err(other) => self.settle(other),
+                },
+                // Whoever asked may have gone.
+                Waiter::Act(act) => drop(act.reply.send(Err(ActError::NotOpen))),
+            }
+        }
+    }
+
+    /// Counts a device that nobody has registered. False beyond the limit.
+    fn admit_stranger(&self) -> bool {
+        let max = self.deps.config.devices_unbound_max;
+        let count = |known: usize| (known < max).then_some(known + 1);
+        self.deps.unbound_devices.fetch_update(Ordering::AcqRel, Ordering::Acquire, count).is_ok()
+    }
+
+    fn settle(&mut self, other: NotDecided) {
+        match other {
+            NotDecided::Stored { ticket, event_id, alert_id } => {
+                self.deps.metrics.duplicates.inc();
+                duplicates::answer(ticket, event_id, alert_id);
+            }
+            NotDecided::Uncommitted { device, ticket, event_id } => {
+                self.deps.metrics.duplicates.inc();
+                self.duplicates.push(device, event_id, ticket);
+            }
+            NotDecided::Ask { ingest, identity } => self.effects.push(Effect::Ask { ingest, identity }),
+            NotDecided::Panicked { report, ticket, panic } => {
+                // What is on its way of this device commits; only the memory of it goes.
+                self.states.remove(&report.device_sn);
+                self.effects.push(Effect::Quarantine { report, ticket, panic });
+            }
+        }
+    }
+
+    fn push(&mut self, decided: Decided) {
+        let Decided { item, urgent } = decided;
+        self.states.item_decided(&item.device_sn);
+        if !urgent {
+            return self.buffer.push(item);
+        }
+        // Changes of the device never overtake each other; its vitals may stay behind.
+        let goes_along =
+            |waiting: &mut WriteItem| waiting.device_sn == item.device_sn && !waiting.changes.is_empty();
+        self.urgent.extend(self.buffer.extract_if(.., goes_along));
+        self.urgent.push(item);
+    }
+
+    /// Urgent always goes; the rest unless a whole batch of this shard is with the writer.
+    fn hand_on(&mut self) {
+        for (urgent, items) in [(true, &mut self.urgent), (false, &mut self.buffer)] {
+            if items.is_empty() || (!urgent && self.in_writer >= self.deps.batch_rows) {
+                continue;
+            }
+            let items = std::mem::take(items);
+            self.in_writer += items.len();
+            self.effects.push(Effect::Write { urgent, items });
+        }
+    }
+}

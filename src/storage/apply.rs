@@ -1,0 +1,174 @@
+//! Writing alerts and their log, and the one place where two views of an alert can meet: a shard
+//! that raised without its device's state, and what is stored.
+
+use std::time::Instant;
+
+use diesel::prelude::*;
+
+use super::commit::{alert_json, logged};
+use super::database::{Conn, StorageError};
+use super::rows::{AlertRow, ChangeRow};
+use super::schema::{alert, alert_change};
+use crate::domain::alert::{
+    ActionKind, Alert, AlertChange, Cause, LoggedChange, Occurrence, OperatorAction, Transition,
+};
+use crate::domain::ids::{AlertId, Offset};
+
+/// What became of a change.
+pub(super) enum Applied {
+    Logged(LoggedChange),
+    /// Its cause is already in the log: a replay.
+    Known,
+    /// It was meant for an alert that is not stored; the open one of the same key took it.
+    Merged {
+        into: AlertId,
+        logged: Option<LoggedChange>,
+    },
+}
+
+/// Applies one change under `offset`, unless its cause is known.
+pub(super) fn apply_change(
+    conn: &mut Conn,
+    change: &AlertChange,
+    offset: Offset,
+    arrived: Instant,
+) -> Result<Applied, StorageError> {
+    let body = alert_json(change)?;
+    let stored = match change.transition {
+        Transition::Raised => insert_alert(conn, change, offset, &body)? == 1,
+        _ => true,
+    };
+    if stored {
+        let cause = change.cause.key();
+        if log(conn, change, offset, &cause, &body)? == 0 {
+            return Ok(Applied::Known);
+        }
+        if change.transition == Transition::Raised || update_alert(conn, change, offset, &body)? == 1 {
+            return Ok(Applied::Logged(logged(change, offset, cause, arrived)));
+        }
+        // The alert is not stored, or was written by a later change. The line goes back and is
+        // written as what it turns out to be.
+        diesel::delete(alert_change::table.find(offset)).execute(conn)?;
+    }
+    reconcile(conn, change, offset, &body, arrived)
+}
+
+/// The slow way, for what should hardly ever happen.
+fn reconcile(
+    conn: &mut Conn,
+    change: &AlertChange,
+    offset: Offset,
+    body: &str,
+    arrived: Instant,
+) -> Result<Applied, StorageError> {
+    let by_id: Option<i64> =
+        alert::table.find(change.alert.alert_id.0).select(alert::last_offset).first(conn).optional()?;
+    if by_id.is_some() {
+        // The same raise again, or a row that a later change has written already.
+        return match change.transition {
+            Transition::Raised => Ok(Applied::Known),
+            _ => {
+                let cause = change.cause.key();
+                log(conn, change, offset, &cause, body)?;
+                Ok(Applied::Logged(logged(change, offset, cause, arrived)))
+            }
+        };
+    }
+    let open: Option<String> = alert::table
+        .filter(alert::device_sn.eq(change.alert.device_sn.as_str()))
+        .filter(alert::rule_id.eq(change.alert.rule_id.as_str()))
+        .filter(alert::binding_id.eq(change.alert.binding_id.0))
+        .filter(alert::is_open.eq(true))
+        .select(alert::body)
+        .first(conn)
+        .optional()?;
+    let Some(open) = open else {
+        // Nothing to merge with, so the alert as the shard sees it is all there is.
+        insert_alert(conn, change, offset, body)?;
+        let cause = change.cause.key();
+        log(conn, change, offset, &cause, body)?;
+        return Ok(Applied::Logged(logged(change, offset, cause, arrived)));
+    };
+    let open = parse_alert(&open)?;
+    let into = open.alert_id;
+    let logged = match rebase(open, change) {
+        None => None,
+        Some(change) => match apply_change(conn, &change, offset, arrived)? {
+            Applied::Logged(logged) => Some(logged),
+            Applied::Known | Applied::Merged { .. } => None,
+        },
+    };
+    Ok(Applied::Merged { into, logged })
+}
+
+/// The change as it is for the alert that is really open. `None` if that has had it already.
+fn rebase(mut open: Alert, change: &AlertChange) -> Option<AlertChange> {
+    let theirs = &change.alert;
+    match change.transition {
+        Transition::Raised | Transition::Repeated => Some(open.repeat(Occurrence {
+            cause: change.cause.clone(),
+            occurred_at: theirs.occurred_at,
+            received_at: change.at,
+            event_id: theirs.event_id,
+            event_type: theirs.event_type.clone(),
+            value: theirs.value.clone(),
+            location: theirs.location,
+            vitals: theirs.vitals,
+            verified: theirs.verified,
+        })),
+        Transition::BackToNormal => Some(open.back_to_normal(change.cause.clone(), change.at)),
+        Transition::Acknowledged | Transition::Resolved => match (&change.cause, &change.actor) {
+            (Cause::Action(command_id), Some(actor)) => {
+                let kind = match change.transition {
+                    Transition::Acknowledged => ActionKind::Acknowledge,
+                    _ => ActionKind::Resolve,
+                };
+                let action = OperatorAction {
+                    alert_id: open.alert_id,
+                    kind,
+                    command_id: command_id.clone(),
+                    actor: actor.clone(),
+                    note: change.note.clone(),
+                };
+                open.act(&action, change.at).ok()
+            }
+            (cause, _) => Some(open.resolve_by_device(cause.clone(), change.at)),
+        },
+    }
+}
+
+fn insert_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &str) -> QueryResult<usize> {
+    diesel::insert_into(alert::table)
+        .values(AlertRow::new(change, offset, body))
+        .on_conflict_do_nothing()
+        .execute(conn)
+}
+
+/// Absolute values, and only over a smaller offset: a replay changes nothing.
+fn update_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &str) -> QueryResult<usize> {
+    let target = alert::table.find(change.alert.alert_id.0).filter(alert::last_offset.lt(offset));
+    diesel::update(target)
+        .set((
+            alert::state.eq(change.alert.state.name()),
+            alert::is_open.eq(change.alert.state.is_open()),
+            alert::count.eq(i32::try_from(change.alert.count).unwrap_or(i32::MAX)),
+            alert::last_offset.eq(offset),
+            alert::body.eq(body),
+        ))
+        .execute(conn)
+}
+
+fn log(conn: &mut Conn, change: &AlertChange, offset: Offset, cause: &str, body: &str) -> QueryResult<usize> {
+    diesel::insert_into(alert_change::table)
+        .values(ChangeRow::new(change, offset, cause, body))
+        // Not on the offset: two writers must fail loudly.
+        .on_conflict((alert_change::alert_id, alert_change::cause, alert_change::transition))
+        .do_nothing()
+        .execute(conn)
+}
+
+/// An alert from the body of its row.
+pub(super) fn parse_alert(body: &str) -> Result<Alert, StorageError> {
+    serde_json::from_str(body)
+        .map_err(|err| StorageError::Corrupt { what: "alert", message: err.to_string() })
+}

@@ -1,0 +1,276 @@
+//! The write path: one transaction for one batch.
+//!
+//! Everything in it can be replayed: records are inserted unless they are there, vitals fill what
+//! was not measured, and a change is applied only if its cause is new for its alert.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use super::apply::{Applied, apply_change};
+use super::command::{self, Command, CommandError, CommandReply};
+use super::database::{Conn, Database, StorageError};
+use super::rows::{DeviceRow, EventRow, StatusRow, VitalsRow};
+use super::schema::{alert_change, device, device_status, event, vitals};
+use crate::domain::alert::{AlertChange, LoggedChange};
+use crate::domain::ids::{AlertId, DeviceSn, Offset};
+use crate::domain::record::{EventRecord, Records, VitalsRecord};
+use crate::domain::time::UtcMillis;
+
+diesel::define_sql_function! {
+    /// The first that is not null.
+    fn coalesce<T: diesel::sql_types::SqlType + diesel::sql_types::SingleValue>(
+        a: diesel::sql_types::Nullable<T>, b: diesel::sql_types::Nullable<T>
+    ) -> diesel::sql_types::Nullable<T>;
+}
+
+/// The write connection and the offset allocator in one: whoever holds it is the writer. It moves
+/// into the blocking call and back; one that is lost in a panic is opened anew.
+pub struct WriteToken {
+    conn: Conn,
+    last_offset: Offset,
+}
+
+/// One report, or one operator's action, as the transaction takes it.
+pub struct Entry<'a> {
+    pub records: Option<&'a Records>,
+    pub changes: &'a [AlertChange],
+    pub arrived: Instant,
+}
+
+/// What a committed batch has done.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// In order, with the offsets that they got.
+    pub changes: Vec<LoggedChange>,
+    /// For each entry, the alert that its event now names.
+    pub alert_ids: Vec<Option<AlertId>>,
+    /// Devices where a raise met an open alert that the shard did not know.
+    pub merged: Vec<DeviceSn>,
+}
+
+impl WriteToken {
+    /// Opens the write connection and reads the last offset from the log.
+    pub fn open(database: &Database) -> Result<Self, StorageError> {
+        let mut conn = database.open_writer()?;
+        let last: Option<Offset> =
+            alert_change::table.select(diesel::dsl::max(alert_change::change_offset)).first(&mut conn)?;
+        Ok(Self { conn, last_offset: last.unwrap_or(0) })
+    }
+
+    pub fn last_offset(&self) -> Offset {
+        self.last_offset
+    }
+
+    /// Stores a batch in one transaction. After an error nothing of it is stored, and the same
+    /// batch may be tried again.
+    pub fn commit(&mut self, entries: &[Entry<'_>]) -> Result<Committed, StorageError> {
+        let start = self.last_offset;
+        let (committed, last) = self.conn.immediate_transaction(|conn| {
+            let mut committed = Committed::default();
+            let mut last = start;
+            let mut renamed: HashMap<AlertId, AlertId> = HashMap::new();
+            for entry in entries {
+                for change in entry.changes {
+                    let applied = apply_change(conn, change, last + 1, entry.arrived)?;
+                    if let Applied::Merged { into, .. } = &applied {
+                        renamed.insert(change.alert.alert_id, *into);
+                        committed.merged.push(change.alert.device_sn.clone());
+                    }
+                    if let Applied::Logged(logged) | Applied::Merged { logged: Some(logged), .. } = applied {
+                        last += 1;
+                        committed.changes.push(logged);
+                    }
+                }
+            }
+            store_records(conn, entries, &renamed, &mut committed)?;
+            Ok::<_, StorageError>((committed, last))
+        })?;
+        self.last_offset = last;
+        Ok(committed)
+    }
+
+    /// Runs an administrative command in a transaction of its own.
+    pub fn execute(&mut self, command: Command, now: UtcMillis) -> Result<CommandReply, CommandError> {
+        self.conn.immediate_transaction(|conn| command::execute(conn, command, now))
+    }
+}
+
+fn store_records(
+    conn: &mut Conn,
+    entries: &[Entry<'_>],
+    renamed: &HashMap<AlertId, AlertId>,
+    committed: &mut Committed,
+) -> Result<(), StorageError> {
+    let mut devices: HashMap<&DeviceSn, Records> = HashMap::new();
+    let mut samples: Vec<VitalsRecord> = Vec::new();
+    let mut sample_index: HashMap<(DeviceSn, UtcMillis), usize> = HashMap::new();
+    for entry in entries {
+        let Some(records) = entry.records else {
+            committed.alert_ids.push(None);
+            continue;
+        };
+        let mut alert_id = None;
+        if let Some(event) = &records.event {
+            alert_id = event.alert_id.map(|id| renamed.get(&id).copied().unwrap_or(id));
+            insert_event(conn, event, alert_id)?;
+        }
+        committed.alert_ids.push(alert_id);
+        for sample in &records.vitals {
+            merge_sample(&mut samples, &mut sample_index, sample);
+        }
+        if let Some(status) = &records.status {
+            diesel::insert_into(device_status::table)
+                .values(StatusRow::new(status))
+                .on_conflict_do_nothing()
+                .execute(conn)?;
+        }
+        if !records.register {
+            continue;
+        }
+        devices
+            .entry(&records.device_sn)
+            .and_modify(|known| {
+                known.received_at = known.received_at.max(records.received_at);
+                if records.worn.map(|(_, at)| at) >= known.worn.map(|(_, at)| at) {
+                    known.worn = records.worn;
+                }
+            })
+            .or_insert_with(|| Records { event: None, vitals: vec![], status: None, ..records.clone() });
+    }
+    for sample in &samples {
+        upsert_vitals(conn, sample)?;
+    }
+    for records in devices.values() {
+        upsert_device(conn, records)?;
+    }
+    Ok(())
+}
+
+/// Merges samples of one key before the insert, so that each key is written once a batch.
+fn merge_sample(
+    samples: &mut Vec<VitalsRecord>,
+    index: &mut HashMap<(DeviceSn, UtcMillis), usize>,
+    sample: &VitalsRecord,
+) {
+    match index.entry((sample.device_sn.clone(), sample.measured_at)) {
+        std::collections::hash_map::Entry::Vacant(free) => {
+            free.insert(samples.len());
+            samples.push(sample.clone());
+        }
+        std::collections::hash_map::Entry::Occupied(taken) => {
+            let known = &mut samples[*taken.get()];
+            known.metrics.fill_from(&sample.metrics);
+            known.location = known.location.or(sample.location);
+            let (mine, theirs) = (&mut known.history, &sample.history);
+            for (mine, theirs) in [
+                (&mut mine.sleep, &theirs.sleep),
+                (&mut mine.exercise_daily, &theirs.exercise_daily),
+                (&mut mine.exercise_week, &theirs.exercise_week),
+                (&mut mine.scientific_sleep, &theirs.scientific_sleep),
+                (&mut mine.workout, &theirs.workout),
+                (&mut known.extra, &sample.extra),
+            ] {
+                if mine.is_none() {
+                    mine.clone_from(theirs);
+                }
+            }
+        }
+    }
+}
+
+fn insert_event(conn: &mut Conn, record: &EventRecord, alert_id: Option<AlertId>) -> QueryResult<usize> {
+    if alert_id == record.alert_id {
+        return diesel::insert_into(event::table)
+            .values(EventRow::new(record))
+            .on_conflict_do_nothing()
+            .execute(conn);
+    }
+    let renamed = EventRecord { alert_id, ..record.clone() };
+    diesel::insert_into(event::table).values(EventRow::new(&renamed)).on_conflict_do_nothing().execute(conn)
+}
+
+fn upsert_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
+    macro_rules! fill {
+        ($($column:ident),+) => {
+            ($( vitals::$column.eq(coalesce(vitals::$column, excluded(vitals::$column))), )+)
+        };
+    }
+    diesel::insert_into(vitals::table)
+        .values(VitalsRow::new(record))
+        .on_conflict((vitals::device_sn, vitals::measured_ms))
+        .do_update()
+        .set(fill!(
+            heart_rate,
+            blood_oxygen,
+            body_temperature,
+            blood_pressure_systolic,
+            blood_pressure_diastolic,
+            stress,
+            step,
+            distance,
+            calorie,
+            latitude,
+            longitude,
+            altitude,
+            sleep,
+            exercise_daily,
+            exercise_week,
+            scientific_sleep,
+            workout,
+            extra
+        ))
+        .execute(conn)
+}
+
+fn upsert_device(conn: &mut Conn, records: &Records) -> QueryResult<usize> {
+    let row = DeviceRow::new(records);
+    // The owner is not touched: only a binding changes it.
+    match records.worn {
+        None => diesel::insert_into(device::table)
+            .values(row)
+            .on_conflict(device::device_sn)
+            .do_update()
+            .set(device::last_seen_ms.eq(excluded(device::last_seen_ms)))
+            .execute(conn),
+        Some(_) => diesel::insert_into(device::table)
+            .values(row)
+            .on_conflict(device::device_sn)
+            .do_update()
+            .set((
+                device::last_seen_ms.eq(excluded(device::last_seen_ms)),
+                device::worn.eq(excluded(device::worn)),
+                device::worn_ms.eq(excluded(device::worn_ms)),
+            ))
+            .execute(conn),
+    }
+}
+
+/// Devices among `committed` whose shard has to reload them, each once.
+pub fn distinct(devices: Vec<DeviceSn>) -> Vec<DeviceSn> {
+    let unique: HashSet<DeviceSn> = devices.into_iter().collect();
+    unique.into_iter().collect()
+}
+
+/// The alert as JSON: the body of its rows.
+pub(super) fn alert_json(change: &AlertChange) -> Result<String, StorageError> {
+    serde_json::to_string(&change.alert)
+        .map_err(|err| StorageError::Corrupt { what: "alert", message: err.to_string() })
+}
+
+pub(super) fn logged(change: &AlertChange, offset: Offset, cause: String, arrived: Instant) -> LoggedChange {
+    LoggedChange {
+        offset,
+        transition: change.transition,
+        cause: cause.into(),
+        at: change.at,
+        actor: change.actor.clone(),
+        note: change.note.clone(),
+        quiet: change.quiet,
+        alert: Arc::new(change.alert.clone()),
+        arrived: Some(arrived),
+    }
+}

@@ -1,0 +1,263 @@
+//! Loading what a shard must know of its devices.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, Text};
+
+use super::apply::parse_alert;
+use super::database::{Conn, StorageError};
+use super::schema::{alert, device, event};
+use crate::domain::device::{DeviceState, Wear};
+use crate::domain::identity::EventIdentity;
+use crate::domain::ids::{AlertId, DeviceSn, EventId};
+use crate::domain::recent::{EVENTS_MAX, SAMPLES_MAX, Sample, SeenEvent};
+use crate::domain::time::UtcMillis;
+use crate::domain::vitals::{Metric, Metrics};
+
+/// Devices in one load: keeps the statement below SQLite's bind limit by far.
+pub const LOAD_DEVICES_MAX: usize = 512;
+
+/// A device as it is stored.
+#[derive(Debug)]
+pub struct LoadedDevice {
+    pub device_sn: DeviceSn,
+    /// False if this device has never been seen.
+    pub known: bool,
+    pub state: DeviceState,
+}
+
+#[derive(QueryableByName)]
+struct EventKey {
+    #[diesel(sql_type = Binary)]
+    event_id: Vec<u8>,
+    #[diesel(sql_type = Text)]
+    device_sn: String,
+    #[diesel(sql_type = BigInt)]
+    received_ms: i64,
+    #[diesel(sql_type = Nullable<Binary>)]
+    identity_hash: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    alert_id: Option<i64>,
+}
+
+#[derive(QueryableByName)]
+struct SampleRow {
+    #[diesel(sql_type = Text)]
+    device_sn: String,
+    #[diesel(sql_type = BigInt)]
+    measured_ms: i64,
+    #[diesel(sql_type = Nullable<Double>)]
+    heart_rate: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    blood_oxygen: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    body_temperature: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    blood_pressure_systolic: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    blood_pressure_diastolic: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    stress: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    step: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    distance: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    calorie: Option<f64>,
+    #[diesel(sql_type = Bool)]
+    worn: bool,
+    #[diesel(sql_type = Nullable<Binary>)]
+    identity_hash: Option<Vec<u8>>,
+}
+
+/// Loads the states of `devices`, at most [`LOAD_DEVICES_MAX`]. The number of statements does not
+/// depend on how many devices there are: five of them, in the caller's read transaction.
+pub fn load(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<LoadedDevice>, StorageError> {
+    let mut states: HashMap<&str, LoadedDevice> = devices
+        .iter()
+        .map(|sn| {
+            let loaded = LoadedDevice { device_sn: sn.clone(), known: false, state: DeviceState::default() };
+            (sn.as_str(), loaded)
+        })
+        .collect();
+    let names: Vec<&str> = states.keys().copied().collect();
+
+    let known: Vec<(String, Option<bool>, i64)> = device::table
+        .filter(device::device_sn.eq_any(&names))
+        .select((device::device_sn, device::worn, device::worn_ms))
+        .load(conn)?;
+    for (sn, worn, worn_ms) in known {
+        if let Some(loaded) = states.get_mut(sn.as_str()) {
+            loaded.known = true;
+            loaded.state.wear = Wear::new(worn, UtcMillis(worn_ms));
+        }
+    }
+
+    let open: Vec<(String, String)> = alert::table
+        .filter(alert::device_sn.eq_any(&names).and(alert::is_open.eq(true)))
+        .select((alert::device_sn, alert::body))
+        .load(conn)?;
+    for (sn, body) in open {
+        if let Some(loaded) = states.get_mut(sn.as_str()) {
+            loaded.state.open_alerts.push(parse_alert(&body)?);
+        }
+    }
+
+    load_events(conn, &names, &mut states)?;
+    load_samples(conn, &names, &mut states)?;
+    Ok(states.into_values().collect())
+}
+
+/// The newest ids by time, and by arrival those whose bytes are their identity.
+fn load_events(
+    conn: &mut Conn,
+    names: &[&str],
+    states: &mut HashMap<&str, LoadedDevice>,
+) -> Result<(), StorageError> {
+    let list = placeholders(names.len());
+    let columns = "e.event_id, e.device_sn, e.received_ms, e.identity_hash, e.alert_id";
+    let by_id = format!(
+        "SELECT {columns} FROM device d JOIN event e ON e.device_sn = d.device_sn AND e.event_id IN \
+         (SELECT x.event_id FROM event x WHERE x.device_sn = d.device_sn \
+          ORDER BY x.event_id DESC LIMIT {EVENTS_MAX}) WHERE d.device_sn IN ({list})"
+    );
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for row in bind_texts(by_id, names).load::<EventKey>(conn)? {
+        *counts.entry(row.device_sn.clone()).or_default() += 1;
+        remember(states, row)?;
+    }
+    for (sn, count) in counts {
+        if let (true, Some(loaded)) = (count >= EVENTS_MAX, states.get_mut(sn.as_str())) {
+            loaded.state.events.mark_incomplete(true, false);
+        }
+    }
+    let by_hash = format!(
+        "SELECT {columns} FROM device d JOIN event e ON e.device_sn = d.device_sn AND e.event_id IN \
+         (SELECT x.event_id FROM event x WHERE x.device_sn = d.device_sn AND x.identity_hash IS NOT NULL \
+          ORDER BY x.received_ms DESC LIMIT {EVENTS_MAX}) WHERE d.device_sn IN ({list})"
+    );
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for row in bind_texts(by_hash, names).load::<EventKey>(conn)? {
+        *counts.entry(row.device_sn.clone()).or_default() += 1;
+        remember(states, row)?;
+    }
+    for (sn, count) in counts {
+        if let (true, Some(loaded)) = (count >= EVENTS_MAX, states.get_mut(sn.as_str())) {
+            loaded.state.events.mark_incomplete(false, true);
+        }
+    }
+    Ok(())
+}
+
+fn remember(states: &mut HashMap<&str, LoadedDevice>, row: EventKey) -> Result<(), StorageError> {
+    let Some(loaded) = states.get_mut(row.device_sn.as_str()) else { return Ok(()) };
+    let seen = SeenEvent { alert_id: row.alert_id.map(AlertId), committed: true };
+    let hash = match row.identity_hash {
+        None => None,
+        Some(hash) => {
+            Some((hash.try_into().map_err(|_| corrupt_event("identity hash"))?, UtcMillis(row.received_ms)))
+        }
+    };
+    let id = EventId::from_slice(&row.event_id).map_err(|_| corrupt_event("id"))?;
+    loaded.state.events.insert(id, hash, seen);
+    Ok(())
+}
+
+fn load_samples(
+    conn: &mut Conn,
+    names: &[&str],
+    states: &mut HashMap<&str, LoadedDevice>,
+) -> Result<(), StorageError> {
+    let list = placeholders(names.len());
+    let query = format!(
+        "SELECT v.device_sn, v.measured_ms, v.heart_rate, v.blood_oxygen, v.body_temperature, \
+         v.blood_pressure_systolic, v.blood_pressure_diastolic, v.stress, v.step, v.distance, v.calorie, \
+         v.worn, v.identity_hash FROM device d JOIN vitals v ON v.device_sn = d.device_sn AND v.measured_ms IN \
+         (SELECT x.measured_ms FROM vitals x WHERE x.device_sn = d.device_sn \
+          ORDER BY x.measured_ms DESC LIMIT {SAMPLES_MAX}) WHERE d.device_sn IN ({list})"
+    );
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for row in bind_texts(query, names).load::<SampleRow>(conn)? {
+        let Some(loaded) = states.get_mut(row.device_sn.as_str()) else { continue };
+        let mut metrics = Metrics::default();
+        for (metric, value) in [
+            (Metric::HeartRate, row.heart_rate),
+            (Metric::BloodOxygen, row.blood_oxygen),
+            (Metric::BodyTemperature, row.body_temperature),
+            (Metric::BloodPressureSystolic, row.blood_pressure_systolic),
+            (Metric::BloodPressureDiastolic, row.blood_pressure_diastolic),
+            (Metric::Stress, row.stress),
+            (Metric::Step, row.step),
+            (Metric::Distance, row.distance),
+            (Metric::Calorie, row.calorie),
+        ] {
+            if let Some(value) = value {
+                metrics.set(metric, value);
+            }
+        }
+        let at = UtcMillis(row.measured_ms);
+        loaded.state.samples.merge(at, Sample { metrics, worn: row.worn });
+        if let Some(hash) = row.identity_hash.and_then(|hash| hash.try_into().ok()) {
+            loaded.state.samples.remember_hash(hash, at);
+        }
+        *counts.entry(row.device_sn).or_default() += 1;
+    }
+    for (sn, count) in counts {
+        if let (true, Some(loaded)) = (count >= SAMPLES_MAX, states.get_mut(sn.as_str())) {
+            loaded.state.samples.mark_incomplete();
+        }
+    }
+    Ok(())
+}
+
+/// Looks an old event up by its identities: one or two indexed reads.
+pub fn find_event(
+    conn: &mut Conn,
+    device: &DeviceSn,
+    identity: &EventIdentity,
+    now: UtcMillis,
+) -> Result<Option<(EventId, Option<AlertId>)>, StorageError> {
+    if let Some(id) = identity.timed {
+        let found: Option<Option<i64>> =
+            event::table.find(id.0.to_vec()).select(event::alert_id).first(conn).optional()?;
+        if let Some(alert_id) = found {
+            return Ok(Some((id, alert_id.map(AlertId))));
+        }
+    }
+    let Some(hashed) = identity.hashed else { return Ok(None) };
+    let found: Option<(Vec<u8>, Option<i64>)> = event::table
+        .filter(event::device_sn.eq(device.as_str()))
+        .filter(event::identity_hash.is_not_null())
+        .filter(event::received_ms.gt(now.0 - hashed.window_ms))
+        .filter(event::identity_hash.eq(hashed.hash.to_vec()))
+        .select((event::event_id, event::alert_id))
+        .first(conn)
+        .optional()?;
+    match found {
+        None => Ok(None),
+        Some((id, alert_id)) => {
+            let id = EventId::from_slice(&id).map_err(|_| corrupt_event("id"))?;
+            Ok(Some((id, alert_id.map(AlertId))))
+        }
+    }
+}
+
+fn corrupt_event(what: &str) -> StorageError {
+    StorageError::Corrupt { what: "event", message: format!("its {what} has a wrong length") }
+}
+
+fn placeholders(count: usize) -> String {
+    vec!["?"; count].join(",")
+}
+
+fn bind_texts<'a>(
+    query: String,
+    texts: &[&'a str],
+) -> diesel::query_builder::BoxedSqlQuery<'a, diesel::sqlite::Sqlite, diesel::query_builder::SqlQuery> {
+    let mut query = diesel::sql_query(query).into_boxed();
+    for text in texts {
+        query = query.bind::<Text, _>(*text);
+    }
+    query
+}

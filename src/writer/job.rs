@@ -1,0 +1,207 @@
+//! One turn of the write connection, on a blocking thread: a batch, then a few commands.
+//!
+//! What follows a commit happens here too: watermark, hand-over to the sessions, receipts. So it
+//! takes no detour, and the death of the writer's actor does not undo it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Instant;
+
+use tokio::sync::OwnedMutexGuard;
+
+use super::lanes::Queued;
+use super::messages::{Administer, CommittedItem, ShardNotice};
+use crate::domain::ids::DeviceSn;
+use crate::session::messages::{HandOver, Publish, VitalsInterest, VitalsUpdate, Watermark};
+use crate::storage::command::CommandError;
+use crate::storage::commit::{Committed, Entry, WriteToken, distinct};
+use crate::storage::database::{Database, StorageError};
+use crate::supervision::clock::Clock;
+use crate::supervision::guard::panic_text;
+use crate::supervision::link::Link;
+use crate::supervision::permits::Outcome;
+use crate::telemetry::{KindLabels, Metrics};
+
+/// The write connection, shared by the incarnations of the writer. Empty until the first use and
+/// after a panic inside a transaction; whoever finds it empty opens a new one.
+pub type TokenSlot = Arc<tokio::sync::Mutex<Option<WriteToken>>>;
+
+/// Where a commit is announced.
+#[derive(Clone)]
+pub struct Announce {
+    pub watermark: Watermark,
+    pub registry: Link<Publish>,
+    pub shards: Vec<Link<ShardNotice>>,
+    pub interest: Arc<VitalsInterest>,
+    pub hand_overs: Arc<AtomicI64>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+}
+
+/// What one turn does.
+#[derive(Default)]
+pub struct Job {
+    pub batch: Vec<Queued>,
+    pub commands: Vec<Administer>,
+}
+
+/// How it ended. A batch that failed comes back for another try.
+pub struct Done {
+    pub failed: Option<(Vec<Queued>, StorageError)>,
+}
+
+/// Runs `job` with the token in `slot`. Blocking.
+pub fn run(
+    mut slot: OwnedMutexGuard<Option<WriteToken>>,
+    database: &Database,
+    job: Job,
+    announce: &Announce,
+) -> Done {
+    let mut token = match slot.take().map_or_else(|| WriteToken::open(database), Ok) {
+        Ok(token) => token,
+        Err(err) => return refuse(job, err),
+    };
+    // After a panic the last offset comes from the log, and whatever had committed shows.
+    announce.watermark.advance(token.last_offset());
+
+    let mut failed = None;
+    if !job.batch.is_empty() {
+        let begun = Instant::now();
+        match catch_unwind(AssertUnwindSafe(|| token.commit(&entries(&job.batch)))) {
+            Ok(Ok(committed)) => {
+                announce.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
+                announce.watermark.advance(token.last_offset());
+                announce.committed(job.batch, committed);
+            }
+            Ok(Err(err)) => failed = Some((job.batch, err)),
+            Err(panic) => {
+                // The connection may be inside a transaction: it is dropped, not put back.
+                count_panic(&announce.metrics);
+                let err = StorageError::Panicked(panic_text(&*panic));
+                for command in job.commands {
+                    let _ = command.reply.send(Err(CommandError::WriterAway));
+                }
+                return Done { failed: Some((job.batch, err)) };
+            }
+        }
+    }
+    for Administer { command, reply } in job.commands {
+        let now = announce.clock.now();
+        match catch_unwind(AssertUnwindSafe(|| token.execute(command, now))) {
+            // Whoever asked may have gone.
+            Ok(result) => drop(reply.send(result)),
+            Err(panic) => {
+                count_panic(&announce.metrics);
+                tracing::error!("a command panicked: {}", panic_text(&*panic));
+                let _ = reply.send(Err(CommandError::WriterAway));
+                return Done { failed };
+            }
+        }
+    }
+    *slot = Some(token);
+    Done { failed }
+}
+
+fn refuse(job: Job, err: StorageError) -> Done {
+    for command in job.commands {
+        let _ = command.reply.send(Err(CommandError::WriterAway));
+    }
+    Done { failed: Some((job.batch, err)) }
+}
+
+fn count_panic(metrics: &Metrics) {
+    metrics.panics.get_or_create(&KindLabels { kind: "transaction" }).inc();
+}
+
+fn entries(batch: &[Queued]) -> Vec<Entry<'_>> {
+    batch
+        .iter()
+        .map(|queued| Entry {
+            records: queued.item.records.as_ref(),
+            changes: &queued.item.changes,
+            arrived: queued.item.arrived,
+        })
+        .collect()
+}
+
+impl Announce {
+    /// Everything that a commit entails, the screens first.
+    fn committed(&self, batch: Vec<Queued>, committed: Committed) {
+        self.metrics.batch_rows.observe(batch.len() as f64);
+        for change in &committed.changes {
+            Metrics::count(&self.metrics.alert_changes, change.transition.name());
+        }
+        self.publish(&batch, committed.changes);
+
+        let mut notices: Vec<Vec<CommittedItem>> = vec![Vec::new(); self.shards.len()];
+        let mut merged: Vec<Vec<DeviceSn>> = vec![Vec::new(); self.shards.len()];
+        let mut touched = vec![false; self.shards.len()];
+        let merged_devices = distinct(committed.merged);
+        for (queued, stored_alert_id) in batch.into_iter().zip(committed.alert_ids) {
+            let Queued { shard, item } = queued;
+            touched[shard] = true;
+            if merged_devices.contains(&item.device_sn) && !merged[shard].contains(&item.device_sn) {
+                merged[shard].push(item.device_sn.clone());
+            }
+            let alert_id = stored_alert_id.or(item.alert_id);
+            notices[shard].push(CommittedItem {
+                device_sn: item.device_sn,
+                event_id: item.event_id,
+                alert_id,
+            });
+            if let Some(ticket) = item.ticket {
+                self.metrics.stored_seconds.observe(item.arrived.elapsed().as_secs_f64());
+                let outcome = Outcome::Stored { event_id: item.event_id, alert_id, duplicate: false };
+                // Room first: who is answered may send the next at once.
+                drop(ticket.permit);
+                ticket.receipt.answer(outcome);
+            }
+            if let Some(acted) = item.acted {
+                // Whoever asked may have gone.
+                let _ = acted.reply.send(acted.answer);
+            }
+        }
+        for (shard, link) in self.shards.iter().enumerate().filter(|(shard, _)| touched[*shard]) {
+            let notice = ShardNotice::Committed {
+                items: std::mem::take(&mut notices[shard]),
+                merged: std::mem::take(&mut merged[shard]),
+            };
+            // A shard that is down has forgotten what it waited for.
+            let _ = link.send(notice);
+        }
+    }
+
+    fn publish(&self, batch: &[Queued], changes: Vec<crate::domain::alert::LoggedChange>) {
+        let interest = self.interest.load();
+        let vitals: Vec<VitalsUpdate> = if interest.is_empty() {
+            Vec::new()
+        } else {
+            batch
+                .iter()
+                .filter_map(|queued| queued.item.records.as_ref())
+                .flat_map(|records| &records.vitals)
+                .filter(|sample| interest.contains(&sample.device_sn))
+                .map(|sample| VitalsUpdate {
+                    device_sn: sample.device_sn.clone(),
+                    customer_id: sample.owner.customer_id.clone(),
+                    measured_at: sample.measured_at,
+                    metrics: sample.metrics,
+                    worn: sample.worn,
+                })
+                .collect()
+        };
+        if changes.is_empty() && vitals.is_empty() {
+            return;
+        }
+        let in_flight = HandOver::begin(&self.hand_overs);
+        let message = match in_flight {
+            Some(_) => Publish { changes, vitals, in_flight },
+            // Too many are under way: the registry reads what it misses.
+            None => Publish { changes: Vec::new(), vitals: Vec::new(), in_flight: None },
+        };
+        if let Err(undelivered) = self.registry.send(message) {
+            Metrics::count(&self.metrics.undelivered, undelivered.edge);
+        }
+    }
+}

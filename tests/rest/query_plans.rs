@@ -1,0 +1,145 @@
+//! No list and no look-up scans a table or sorts: SQLite is asked how it would run each query.
+
+use std::sync::{Arc, Mutex};
+
+use diesel::connection::InstrumentationEvent;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use watchpost::domain::alert::{AlertState, Cause, Transition};
+use watchpost::domain::ids::{AlertId, EventId, RuleId};
+use watchpost::domain::owner::Scope;
+use watchpost::domain::rule::Severity;
+use watchpost::domain::time::UtcMillis;
+use watchpost::storage::alerts::{self, AlertFilter, AlertKey};
+use watchpost::storage::events::{self, EventFilter};
+use watchpost::storage::page::PageLimit;
+use watchpost::storage::{bindings, devices, owners, quarantine, rules, tokens};
+
+use super::store::{NOW, Store, binding, customer, scope, sn};
+
+#[derive(QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+/// Runs `read` and asks SQLite about every query of it.
+fn check(store: &mut Store, what: &str, read: impl FnOnce(&mut SqliteConnection)) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    store.conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::StartQuery { query, .. } = event {
+            log.lock().expect("no panic").push(query.to_string());
+        }
+    });
+    read(&mut store.conn);
+    store.conn.set_instrumentation(|_: InstrumentationEvent<'_>| {});
+    let queries = std::mem::take(&mut *seen.lock().expect("no panic"));
+    assert!(!queries.is_empty(), "{what} asked nothing");
+    for query in queries {
+        let sql = query.split(" -- binds").next().expect("SQL");
+        let steps: Vec<Step> =
+            diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(&mut store.conn).expect("a plan");
+        for step in steps {
+            let bad = step.detail.contains("SCAN") || step.detail.contains("TEMP B-TREE");
+            assert!(!bad, "{what}: {}\n{sql}", step.detail);
+        }
+    }
+}
+
+/// Every subset of `parts` applied to a default filter.
+fn subsets<F: Default>(parts: &[fn(&mut F)]) -> Vec<F> {
+    let with = |bits: usize| {
+        let mut filter = F::default();
+        for (at, part) in parts.iter().enumerate() {
+            if bits & (1 << at) != 0 {
+                part(&mut filter);
+            }
+        }
+        filter
+    };
+    (0..1 << parts.len()).map(with).collect()
+}
+
+#[test]
+fn lists_walk_one_index_under_every_combination_of_filters() {
+    let mut store = Store::new();
+    let limit = PageLimit::default();
+    let event_filters = subsets::<EventFilter>(&[
+        |filter| filter.device_sn = Some(sn("A")),
+        |filter| filter.event_type = Some("SOS".into()),
+        |filter| filter.customer_id = Some(customer("1")),
+        |filter| filter.from = Some(UtcMillis(1)),
+        |filter| filter.to = Some(NOW),
+    ]);
+    let alert_filters = subsets::<AlertFilter>(&[
+        |filter| filter.device_sn = Some(sn("A")),
+        |filter| filter.state = Some(AlertState::Raised),
+        |filter| filter.open = Some(filter.state.is_none()),
+        |filter| filter.severities = vec![Severity::High],
+        |filter| filter.severities = vec![Severity::High, Severity::Critical],
+        |filter| filter.rule_id = Some(RuleId::parse("sos").expect("an id")),
+        |filter| filter.customer_id = Some(customer("1")),
+        |filter| filter.from = Some(UtcMillis(1)),
+    ]);
+    let key = AlertKey { raised: NOW, alert_id: AlertId(1) };
+    for scope in [Scope::All, scope("1")] {
+        for filter in &event_filters {
+            for before in [None, Some(EventId([1; 16]))] {
+                check(&mut store, &format!("{scope:?} {filter:?}"), |conn| {
+                    events::list(conn, &scope, filter, before, limit).expect("events");
+                });
+            }
+        }
+        for filter in &alert_filters {
+            for after in [None, Some(key)] {
+                check(&mut store, &format!("{scope:?} {filter:?}"), |conn| {
+                    alerts::list(conn, &scope, filter, after, limit).expect("alerts");
+                });
+            }
+        }
+        check(&mut store, "devices", |conn| {
+            devices::list(conn, &scope, None, None, limit).expect("devices");
+        });
+        check(&mut store, "rules", |conn| {
+            rules::list(conn, &scope, None, limit).expect("rules");
+        });
+        check(&mut store, "tokens", |conn| {
+            tokens::list(conn, &scope, None, limit).expect("tokens");
+        });
+    }
+    check(&mut store, "quarantine", |conn| {
+        quarantine::list(conn, &Scope::All, None, limit).expect("bodies");
+    });
+}
+
+#[test]
+fn look_ups_find_their_row_by_an_index() {
+    let mut store = Store::new();
+    super::rows::insert_device(&mut store.conn, "A", "1");
+    let id = AlertId(1);
+    for scope in [Scope::All, scope("1")] {
+        check(&mut store, "alert", |conn| {
+            alerts::get(conn, &scope, id).expect("an alert");
+            alerts::changes(conn, &scope, id).expect("changes");
+            let cause = Cause::Action("c".into());
+            alerts::has_change(conn, id, &cause, Transition::Resolved).expect("a change");
+        });
+        check(&mut store, "device", |conn| {
+            devices::get(conn, &scope, &sn("A")).expect("a device");
+        });
+        check(&mut store, "rule", |conn| {
+            rules::get(conn, &scope, &RuleId::parse("sos").expect("an id")).expect("a rule");
+        });
+        check(&mut store, "binding", |conn| {
+            bindings::conflict(conn, &binding("A", "1", "o", "p"), &scope).expect("a check");
+        });
+    }
+    check(&mut store, "owners", |conn| {
+        owners::owners(conn, &[sn("A"), sn("B")]).expect("owners");
+        owners::visible(conn, &scope("1"), &[sn("A"), sn("B")]).expect("devices");
+    });
+    check(&mut store, "token", |conn| {
+        tokens::token_by_hash(conn, &[1; 32], NOW).expect("a token");
+    });
+}
