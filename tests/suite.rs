@@ -1,3 +1,4 @@
 mod rest;
-mod wire;
 mod session;
+mod support;
+mod wire;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use crate::session::actor::{Entrance, SessionDeps, upgrade};
+use crate::session::actor::{SessionDeps, upgrade};
 
 /// Cookie that a browser got for a sign-in link or a token.
 pub const SESSION_COOKIE: &str = "watchpost_session";
@@ -37,19 +37,16 @@ async fn open(
     let Some(slot) = accepting.then(|| state.sessions.slots.take()).flatten() else {
         return Ok(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many sessions are open; try again"));
     };
-    let entrance = match (bearer(&request), request.cookie(SESSION_COOKIE)) {
+    let caller = match (bearer(&request), request.cookie(SESSION_COOKIE)) {
         (Some(token), _) => match (state.sessions.authenticate)(token).await {
-            Some(caller) => Entrance::Known(caller),
+            Some(caller) => Some(caller),
             None => return Ok(refuse(StatusCode::UNAUTHORIZED, "the token is not valid")),
         },
         // An old cookie is no reason to fail: the page is told by a frame, which it can read.
-        (None, Some(cookie)) => {
-            let caller = (state.sessions.authenticate)(cookie.value().to_string()).await;
-            caller.map_or(Entrance::Unknown, Entrance::Known)
-        }
-        (None, None) => Entrance::Unknown,
+        (None, Some(cookie)) => (state.sessions.authenticate)(cookie.value().to_string()).await,
+        (None, None) => None,
     };
-    upgrade(&request, payload, &state.sessions, slot, entrance)
+    upgrade(&request, payload, &state.sessions, slot, caller)
 }
 
 /// Browsers say which page opens a socket, and send cookies along whichever it is. A page of

@@ -51,14 +51,6 @@ pub struct SessionDeps {
     pub metrics: Arc<Metrics>,
 }
 
-/// What the upgrade request said about its sender.
-#[derive(Debug, Clone)]
-pub enum Entrance {
-    Known(Caller),
-    /// The first frame must be `auth`.
-    Unknown,
-}
-
 /// Shown ranges and vitals leave at most so often.
 const TICK: Duration = Duration::from_secs(1);
 /// Pings without an answer.
@@ -82,21 +74,21 @@ struct SessionActor {
     close_now: Option<oneshot::Sender<Farewell>>,
 }
 
-/// The HTTP answer that opens a session. The slot is held until its socket has been closed.
+/// The HTTP answer that opens a session. The slot is held until its socket has been closed. Without
+/// a caller the first frame must be `auth`.
 pub fn upgrade(
     request: &HttpRequest,
     payload: web::Payload,
     deps: &Arc<SessionDeps>,
     slot: SessionSlot,
-    entrance: Entrance,
+    caller: Option<Caller>,
 ) -> Result<HttpResponse, actix_web::Error> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random).map_err(actix_web::error::ErrorServiceUnavailable)?;
     let session = uuid::Builder::from_random_bytes(random).into_uuid();
     let (response, socket, frames) = actix_ws::handle(request, payload)?;
     let bytes_max = deps.config.client_frame_bytes_max;
-    let frames =
-        frames.max_frame_size(bytes_max).aggregate_continuations().max_continuation_size(bytes_max);
+    let frames = frames.max_frame_size(bytes_max).aggregate_continuations().max_continuation_size(bytes_max);
 
     let (outgoing, to_write) = mpsc::channel(OUTGOING_MAX);
     let (close_now, closing) = oneshot::channel();
@@ -104,10 +96,7 @@ pub fn upgrade(
         session,
         session_name: session.to_string(),
         deps: deps.clone(),
-        caller: match entrance {
-            Entrance::Known(caller) => Some(caller),
-            Entrance::Unknown => None,
-        },
+        caller,
         client: Client::default(),
         unanswered_pings: 0,
         outgoing,
@@ -142,7 +131,6 @@ fn to_message(frame: SocketFrame) -> actix_ws::Message {
     }
 }
 
-/// From the writer task.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Report(Written);
@@ -152,7 +140,7 @@ struct Report(Written);
 #[rtype(result = "()")]
 struct Ended;
 
-/// Says so however the task ends.
+/// Tells it however the task ends.
 struct TellEnd(Addr<SessionActor>);
 
 impl Drop for TellEnd {
@@ -192,7 +180,7 @@ impl SessionActor {
     }
 
     /// To the registry; where it is not running, the client shall come back.
-    fn to_registry<M: Send + 'static>(&mut self, link: impl Fn(&RegistryLinks) -> &Link<M>, message: M) {
+    fn send_registry<M: Send + 'static>(&mut self, link: impl Fn(&RegistryLinks) -> &Link<M>, message: M) {
         if link(&self.deps.registry).send(message).is_err() {
             self.close(Farewell::RESTART);
         }
@@ -223,7 +211,7 @@ impl SessionActor {
                 let (serial, passed) = self.client.subscribe(&id);
                 let subscription = Subscription { serial, filter, since, passed };
                 let session = self.session;
-                self.to_registry(|links| &links.subscribe, Subscribe { session, subscription });
+                self.send_registry(|links| &links.subscribe, Subscribe { session, subscription });
             }
         }
     }
@@ -254,7 +242,7 @@ impl SessionActor {
     fn enter(&mut self) {
         if let Some(scope) = self.caller.as_ref().map(|caller| caller.scope.clone()) {
             let session = self.session;
-            self.to_registry(|links| &links.enter, Enter { session, scope });
+            self.send_registry(|links| &links.enter, Enter { session, scope });
         }
     }
 
@@ -290,7 +278,7 @@ impl Actor for SessionActor {
             message.map(|message| (message, from_registry))
         }));
         let session = self.session;
-        self.to_registry(|links| &links.join, Join { session, to });
+        self.send_registry(|links| &links.join, Join { session, to });
         self.enter();
         ctx.run_interval(TICK, |actor, _| actor.tick());
         let heartbeat = Duration::from_millis(self.deps.config.heartbeat_ms);
@@ -390,7 +378,7 @@ impl Handler<Report> for SessionActor {
             Written::HandOver { subscription, cursor } => {
                 self.client.written(subscription, cursor);
                 let session = self.session;
-                self.to_registry(|links| &links.pull, Pull { session, subscription });
+                self.send_registry(|links| &links.pull, Pull { session, subscription });
             }
         }
     }

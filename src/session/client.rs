@@ -51,7 +51,8 @@ impl Client {
         self.vitals.clear();
         self.shown_until = 0;
         let passed = Passed::default();
-        self.current = Some(Current { serial: self.serial, id: id.into(), written: 0, passed: passed.clone() });
+        self.current =
+            Some(Current { serial: self.serial, id: id.into(), written: 0, passed: passed.clone() });
         (self.serial, passed)
     }
 

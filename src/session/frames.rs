@@ -166,7 +166,8 @@ mod tests {
         assert_eq!((id.as_str(), since.map(|since| since.offset)), ("a", Some(7)));
         assert_eq!(ClientFrame::parse(r#"{"type":"ping"}"#), Ok(ClientFrame::Ping));
 
-        let error = ClientFrame::parse(r#"{"type":"subscribe","id":"a","filter":{"severty":[]}}"#).unwrap_err();
+        let error =
+            ClientFrame::parse(r#"{"type":"subscribe","id":"a","filter":{"severty":[]}}"#).unwrap_err();
         assert!(error.contains("severty"), "{error}");
         let error = ClientFrame::parse(r#"{"type":"unknown"}"#).unwrap_err();
         assert!(error.contains("unknown"), "{error}");
@@ -176,7 +177,8 @@ mod tests {
 
     #[test]
     fn truncated_is_only_there_when_true() {
-        let snapshot = |truncated| ServerFrame::Snapshot { id: "a", offset: 3, truncated, alerts: &[] }.text();
+        let snapshot =
+            |truncated| ServerFrame::Snapshot { id: "a", offset: 3, truncated, alerts: &[] }.text();
         assert_eq!(&*snapshot(false), r#"{"type":"snapshot","id":"a","offset":3,"alerts":[]}"#);
         assert!(snapshot(true).contains(r#""truncated":true"#));
     }

@@ -162,8 +162,7 @@ impl LiveLog {
             return;
         }
         let until = self.early.first_key_value().map_or(self.committed, |(offset, _)| offset - 1);
-        self.wanted =
-            Some(LogRead::CatchUp { after: self.last(), until, limit: self.limits.read_changes });
+        self.wanted = Some(LogRead::CatchUp { after: self.last(), until, limit: self.limits.read_changes });
     }
 
     pub fn caught_up(&mut self, result: Result<Vec<LoggedChange>, ReadFailure>) {

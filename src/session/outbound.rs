@@ -55,7 +55,10 @@ pub enum Outgoing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// A hand-over: everything up to `cursor` is on its way.
-    HandOver { subscription: u64, cursor: Offset },
+    HandOver {
+        subscription: u64,
+        cursor: Offset,
+    },
     Vitals,
 }
 
@@ -120,7 +123,8 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
             }
             Outgoing::Snapshot { subscription, id, snapshot } => {
                 if let Some(gap) = snapshot.gap {
-                    self.feed(SocketFrame::Text(ServerFrame::Gap { from: gap.from, to: gap.to }.text())).await?;
+                    self.feed(SocketFrame::Text(ServerFrame::Gap { from: gap.from, to: gap.to }.text()))
+                        .await?;
                 }
                 let Snapshot { alerts, offset, truncated, .. } = snapshot;
                 let text = ServerFrame::Snapshot { id: &id, offset, truncated, alerts: &alerts }.text();

@@ -146,7 +146,9 @@ impl SessionRegistry {
         self.deps.supervised.health.record_error(self.deps.supervised.clock.now(), err.to_string());
         match err {
             StorageError::Corrupt { .. } => {
-                tracing::error!("a change of an alert cannot be read; sessions start from what is open: {err}");
+                tracing::error!(
+                    "a change of an alert cannot be read; sessions start from what is open: {err}"
+                );
                 ReadFailure::Unreadable
             }
             _ => {

@@ -6,3 +6,4 @@ mod model;
 mod server;
 mod stream;
 mod trouble;
+mod world;

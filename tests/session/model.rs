@@ -1,353 +1,20 @@
 //! The registry's core against a model: whatever is lost or late, every subscriber sees exactly the
 //! changes after its cursor that pass its filter, in order and once, or a snapshot that says so.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proptest::prelude::*;
-use watchpost::domain::alert::{LoggedChange, Transition};
+use watchpost::domain::alert::Transition;
 use watchpost::domain::ids::Offset;
-use watchpost::domain::owner::Scope;
 use watchpost::domain::rule::Severity;
-use watchpost::session::audience::ReplayRead;
-use watchpost::session::delivery::{Farewell, Passed, SessionId, Snapshot, Subscription, ToSession};
-use watchpost::session::filter::{Filter, View};
+use watchpost::session::delivery::SessionId;
 use watchpost::session::frames::Since;
 use watchpost::session::live_log::{LogRead, ReadFailure};
 use watchpost::session::registry::{Effect, Limits, Registry};
 use watchpost::storage::alert_log::OpenSnapshot;
 
-use super::history::{History, customer};
-
-const LIMITS: Limits = Limits {
-    ring_changes: 8,
-    ring_bytes: usize::MAX,
-    snapshot_alerts_max: 1_000,
-    resume_changes_max: 14,
-    slice_frames: 3,
-    slice_bytes: usize::MAX,
-    read_changes: 4,
-    early_changes: 5,
-};
-
-#[derive(Debug, Clone)]
-enum Change {
-    Raise { device: u8, customer: u8, severity: usize },
-    Touch { pick: usize, transition: usize, quiet: bool },
-}
-
-#[derive(Debug, Clone)]
-enum Hint {
-    Sent,
-    Lost,
-    OnlyWatermark,
-    /// Arrives behind the next one.
-    Late,
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    Commit(Vec<Change>, Hint),
-    Reconcile,
-    Pass(u64),
-    LogRead { fails: bool },
-    Replay { fails: bool },
-    Subscribe { client: u8, since: Option<i64>, other_epoch: bool, view: u8 },
-    Resume { client: u8 },
-    Pull(u8),
-    Leave(u8),
-    RegistryRestart,
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    prop_oneof![
-        (0..4u8, 0..2u8, 0..5usize)
-            .prop_map(|(device, customer, severity)| Change::Raise { device, customer, severity }),
-        (any::<usize>(), 0..5usize, any::<bool>())
-            .prop_map(|(pick, transition, quiet)| Change::Touch { pick, transition, quiet }),
-    ]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let hint = prop_oneof![
-        5 => Just(Hint::Sent),
-        2 => Just(Hint::Lost),
-        1 => Just(Hint::OnlyWatermark),
-        2 => Just(Hint::Late),
-    ];
-    prop_oneof![
-        10 => (prop::collection::vec(change(), 1..4), hint).prop_map(|(changes, hint)| Op::Commit(changes, hint)),
-        3 => Just(Op::Reconcile),
-        1 => (0..40u64).prop_map(Op::Pass),
-        6 => prop::bool::weighted(0.1).prop_map(|fails| Op::LogRead { fails }),
-        6 => prop::bool::weighted(0.1).prop_map(|fails| Op::Replay { fails }),
-        3 => (0..4u8, prop::option::of(-1..40i64), prop::bool::weighted(0.1), 0..4u8)
-            .prop_map(|(client, since, other_epoch, view)| Op::Subscribe { client, since, other_epoch, view }),
-        4 => (0..4u8).prop_map(|client| Op::Resume { client }),
-        10 => (0..4u8).prop_map(Op::Pull),
-        1 => (0..4u8).prop_map(Op::Leave),
-        1 => Just(Op::RegistryRestart),
-    ]
-}
-
-fn view(kind: u8) -> View {
-    let (scope, filter) = match kind {
-        0 => (Scope::All, Filter::default()),
-        1 => (Scope::Customer(customer("c1")), Filter::default()),
-        2 => (Scope::All, Filter { min_severity: Some(Severity::High), ..Filter::default() }),
-        _ => (
-            Scope::Customer(customer("c0")),
-            Filter { customer_id: Some(customer("c1")), ..Filter::default() },
-        ),
-    };
-    View { scope, filter }
-}
-
-struct Client {
-    view: View,
-    serial: u64,
-    /// Everything up to here has been seen, or stood in for by a snapshot.
-    seen: Offset,
-    asked_since: bool,
-    outstanding: bool,
-    joined: bool,
-    passed: Passed,
-}
-
-struct World {
-    registry: Registry,
-    history: History,
-    clients: HashMap<SessionId, Client>,
-    /// Where a client stopped that was closed or left.
-    stopped: HashMap<SessionId, (Offset, View)>,
-    log_read: Option<LogRead>,
-    replay: Option<ReplayRead>,
-    late: Option<Vec<LoggedChange>>,
-    now: Instant,
-    serial: u64,
-}
-
-fn id(client: u8) -> SessionId {
-    SessionId::from_u128(u128::from(client) + 1)
-}
-
-impl World {
-    fn new() -> Self {
-        let mut world = Self {
-            registry: Registry::new(LIMITS, "epoch".into()),
-            history: History::default(),
-            clients: HashMap::new(),
-            stopped: HashMap::new(),
-            log_read: None,
-            replay: None,
-            late: None,
-            now: Instant::now(),
-            serial: 0,
-        };
-        world.settle();
-        world
-    }
-
-    fn settle(&mut self) {
-        self.registry.observe(self.history.last(), self.now);
-        for effect in self.registry.take_effects() {
-            match effect {
-                Effect::ReadLog(read) => {
-                    assert!(self.log_read.replace(read).is_none(), "two reads of the log at a time");
-                }
-                Effect::ReadReplay(read) => {
-                    assert!(self.replay.replace(read).is_none(), "two replays at a time");
-                }
-                Effect::Tell(session, message) => self.told(session, message),
-            }
-        }
-    }
-
-    fn told(&mut self, session: SessionId, message: ToSession) {
-        let Some(client) = self.clients.get_mut(&session) else { return };
-        match message {
-            ToSession::Joined { .. } => assert!(!std::mem::replace(&mut client.joined, true), "greeted twice"),
-            ToSession::Snapshot { subscription, snapshot } if subscription == client.serial => {
-                assert!(!client.outstanding, "two hand-overs");
-                let Snapshot { gap, alerts, offset, truncated } = snapshot;
-                assert_eq!(gap.is_some(), client.asked_since, "a gap is said where a resume was asked for");
-                let shown = |alert: &&watchpost::domain::alert::Alert| {
-                    client.view.shows(alert.severity, &alert.customer_id, &alert.device_sn)
-                };
-                let open = self.history.open_at(offset);
-                let expected: Vec<_> = open.iter().filter(shown).collect();
-                assert_eq!(alerts.iter().map(|alert| &**alert).collect::<Vec<_>>(), expected);
-                assert!(!truncated);
-                client.seen = offset;
-                client.outstanding = true;
-            }
-            ToSession::Due { subscription, frames, cursor } if subscription == client.serial => {
-                assert!(!client.outstanding, "two hand-overs");
-                assert!(frames.len() <= LIMITS.slice_frames.max(LIMITS.read_changes));
-                let due: Vec<Offset> = frames.iter().map(|frame| frame.offset).collect();
-                assert_eq!(due, expected(&self.history, &client.view, client.seen, cursor));
-                client.seen = cursor;
-                client.outstanding = true;
-            }
-            ToSession::Close(farewell) => {
-                assert_eq!(farewell, Farewell::LAGGED);
-                self.stop(session);
-            }
-            _ => {}
-        }
-    }
-
-    fn stop(&mut self, session: SessionId) {
-        if let Some(client) = self.clients.remove(&session) {
-            let served = if client.outstanding { client.seen } else { client.seen.max(client.passed.get()) };
-            self.stopped.insert(session, (served, client.view));
-        }
-    }
-
-    fn subscribe(&mut self, session: SessionId, since: Option<Since>, view: View) {
-        self.registry.leave(session);
-        self.serial += 1;
-        let passed = Passed::default();
-        let client = Client {
-            view: view.clone(),
-            serial: self.serial,
-            seen: since.as_ref().map_or(0, |since| since.offset),
-            asked_since: since.is_some(),
-            outstanding: false,
-            joined: false,
-            passed: passed.clone(),
-        };
-        self.clients.insert(session, client);
-        self.registry.enter(session, view.scope);
-        let subscription = Subscription { serial: self.serial, filter: view.filter, since, passed };
-        self.registry.subscribe(session, subscription);
-    }
-
-    fn pull(&mut self, session: SessionId) {
-        if let Some(client) = self.clients.get_mut(&session)
-            && std::mem::take(&mut client.outstanding)
-        {
-            let serial = client.serial;
-            self.registry.pull(session, serial);
-        }
-    }
-
-    fn end_log_read(&mut self, fails: bool) {
-        let Some(read) = self.log_read.take() else { return };
-        let failure = ReadFailure::Unavailable;
-        match read {
-            LogRead::CatchUp { after, until, limit } => {
-                let changes = self.history.after(after, until, limit);
-                self.registry.caught_up(if fails { Err(failure) } else { Ok(changes) });
-            }
-            LogRead::Load { .. } | LogRead::Refill { .. } => {
-                let last_offset = self.history.last();
-                let alerts = self.history.open_at(last_offset);
-                let snapshot = OpenSnapshot { alerts, truncated: false, last_offset };
-                self.registry.open_read(read, if fails { Err(failure) } else { Ok(snapshot) });
-            }
-        }
-    }
-
-    fn end_replay(&mut self, fails: bool) {
-        let Some(read) = self.replay.take() else { return };
-        let changes = self.history.after(read.after, read.until, read.limit);
-        self.registry.replayed(read, if fails { Err(ReadFailure::Unavailable) } else { Ok(changes) });
-        // A failed replay is a gap, although the client asked for a place that could be had.
-    }
-
-    fn commit(&mut self, changes: &[Change], hint: &Hint) {
-        let mut logged = Vec::new();
-        for change in changes {
-            logged.push(match *change {
-                Change::Raise { device, customer, severity } => {
-                    let (device, customer) = (format!("w{device}"), format!("c{customer}"));
-                    self.history.raise(&device, &customer, Severity::ALL[severity])
-                }
-                Change::Touch { pick, transition, quiet } => {
-                    self.history.touch(pick, Transition::ALL[transition], quiet)
-                }
-            });
-        }
-        let (committed, now) = (self.history.last(), self.now);
-        match hint {
-            Hint::Sent => self.registry.publish(logged, committed, now),
-            Hint::Lost => {}
-            Hint::OnlyWatermark => self.registry.publish(Vec::new(), committed, now),
-            Hint::Late => {
-                if let Some(earlier) = self.late.replace(logged) {
-                    self.registry.publish(earlier, committed, now);
-                }
-            }
-        }
-    }
-
-    fn run(&mut self, op: &Op) {
-        match op {
-            Op::Commit(changes, hint) => self.commit(changes, hint),
-            Op::Reconcile => self.registry.reconcile(self.history.last()),
-            Op::Pass(ms) => self.now += Duration::from_millis(*ms),
-            Op::LogRead { fails } => self.end_log_read(*fails),
-            Op::Replay { fails } => self.end_replay(*fails),
-            Op::Pull(client) => self.pull(id(*client)),
-            Op::Leave(client) => {
-                self.registry.leave(id(*client));
-                self.stop(id(*client));
-            }
-            Op::Subscribe { client, since, other_epoch, view: kind } => {
-                let epoch = if *other_epoch { "other" } else { "epoch" }.to_string();
-                let since = since.map(|offset| Since { epoch, offset });
-                self.subscribe(id(*client), since, view(*kind));
-            }
-            Op::Resume { client } => {
-                if let Some((offset, view)) = self.stopped.remove(&id(*client)) {
-                    let since = Since { epoch: "epoch".into(), offset };
-                    self.subscribe(id(*client), Some(since), view);
-                }
-            }
-            Op::RegistryRestart => {
-                self.registry = Registry::new(LIMITS, "epoch".into());
-                (self.log_read, self.replay) = (None, None);
-                let sessions: Vec<SessionId> = self.clients.keys().copied().collect();
-                sessions.into_iter().for_each(|session| self.stop(session));
-            }
-        }
-        self.settle();
-    }
-
-    /// Nothing fails any more and everybody reads.
-    fn finish(&mut self) {
-        for _ in 0..400 {
-            self.registry.reconcile(self.history.last());
-            self.settle();
-            self.end_log_read(false);
-            self.settle();
-            self.end_replay(false);
-            self.settle();
-            let sessions: Vec<SessionId> = self.clients.keys().copied().collect();
-            for session in sessions {
-                self.pull(session);
-                self.settle();
-            }
-        }
-        let last = self.history.last();
-        assert_eq!(self.registry.last(), last, "the registry has caught up");
-        for client in self.clients.values() {
-            assert!(client.joined && !client.outstanding);
-            assert_eq!(client.seen.max(client.passed.get()), last);
-            assert_eq!(expected(&self.history, &client.view, client.seen, last), Vec::<Offset>::new());
-        }
-    }
-}
-
-fn expected(history: &History, view: &View, after: Offset, until: Offset) -> Vec<Offset> {
-    let changes = history.log.iter().filter(|change| change.offset > after && change.offset <= until);
-    let passing = changes.filter(|change| {
-        let alert = &change.alert;
-        !change.quiet && view.shows(alert.severity, &alert.customer_id, &alert.device_sn)
-    });
-    passing.map(|change| change.offset).collect()
-}
+use super::history::History;
+use super::world::{Change, Hint, LIMITS, Op, World, id, op, view};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
@@ -458,4 +125,46 @@ fn an_unreadable_change_makes_everybody_start_from_what_is_open() {
     world.run(&Op::LogRead { fails: false });
     assert_eq!(world.registry.last(), 2);
     assert!(world.stopped.contains_key(&id(0)), "told that it cannot go on");
+}
+
+#[test]
+fn alerts_that_were_left_out_come_back_when_there_is_room_but_not_those_resolved_meanwhile() {
+    let mut history = History::default();
+    for _ in 0..5 {
+        history.raise("w1", "c1", Severity::High);
+    }
+    let open_read = |registry: &mut Registry, read: LogRead, history: &History| {
+        let (LogRead::Load { limit } | LogRead::Refill { limit }) = read else { panic!("{read:?}") };
+        let (mut alerts, last_offset) = (history.open_at(history.last()), history.last());
+        let truncated = alerts.len() > limit;
+        alerts.truncate(limit);
+        registry.open_read(read, Ok(OpenSnapshot { alerts, truncated, last_offset }));
+    };
+    let next_read = |registry: &mut Registry| {
+        registry.take_effects().into_iter().find_map(|effect| match effect {
+            Effect::ReadLog(read) => Some(read),
+            _ => None,
+        })
+    };
+    let limits = Limits { snapshot_alerts_max: 4, ..LIMITS };
+    let (mut registry, now) = (Registry::new(limits, "epoch".into()), Instant::now());
+    let load = next_read(&mut registry).unwrap();
+    open_read(&mut registry, load, &history);
+    assert_eq!(registry.open_alerts(), 4);
+    registry.reconcile(history.last());
+    assert_eq!(next_read(&mut registry), None, "still full");
+
+    for pick in [4, 3] {
+        let change = history.touch(pick, Transition::Resolved, false);
+        registry.publish(vec![change], history.last(), now);
+    }
+    registry.reconcile(history.last());
+    let refill = next_read(&mut registry).unwrap();
+    // Resolved after the read, known before its result.
+    let at_read = history.clone();
+    let change = history.touch(0, Transition::Resolved, false);
+    registry.publish(vec![change], history.last(), now);
+    open_read(&mut registry, refill, &at_read);
+    assert_eq!(registry.open_alerts(), history.open_at(history.last()).len());
+    assert_eq!(registry.open_alerts(), 2);
 }

@@ -31,15 +31,22 @@ async fn hello_snapshot_and_live_changes_after_an_auth_frame() {
     assert_eq!((&snapshot["type"], &snapshot["id"]), (&json!("snapshot"), &json!("mine")));
     assert_eq!(snapshot["offset"], 3);
     assert!(snapshot.get("truncated").is_none());
-    let ids: Vec<&str> =
-        snapshot["alerts"].as_array().unwrap().iter().map(|alert| alert["alert_id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> = snapshot["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| alert["alert_id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, ["3", "2", "1"], "most severe first, then newest first");
 
     server.publish(|history| history.touch(1, Transition::Acknowledged, false));
     let change = socket.json().await;
     assert_eq!((&change["type"], &change["offset"]), (&json!("alert"), &json!(4)));
     assert_eq!(change["change"]["transition"], "acknowledged");
-    assert_eq!((&change["alert"]["alert_id"], &change["alert"]["state"]), (&json!("2"), &json!("acknowledged")));
+    assert_eq!(
+        (&change["alert"]["alert_id"], &change["alert"]["state"]),
+        (&json!("2"), &json!("acknowledged"))
+    );
 
     assert_eq!(socket.ask(json!({"type": "ping"})).await, json!({"type": "pong", "offset": 4}));
     assert_eq!(server.metrics.sessions.get(), 1);

@@ -31,8 +31,7 @@ async fn an_upgrade_is_refused_for_a_wrong_token_another_site_and_a_full_house()
     assert_eq!(refused(&server, ("origin", "http://evil.example")).await, StatusCode::FORBIDDEN);
     let own = server.url("");
     let request = Client::new().ws(server.url("/api/v1/stream")).header("origin", own);
-    let mut socket =
-        super::server::Socket::open(request.header("cookie", "watchpost_session=admin")).await;
+    let mut socket = super::server::Socket::open(request.header("cookie", "watchpost_session=admin")).await;
     assert_eq!(socket.json().await["type"], "hello");
 
     let bearer = ("authorization", "Bearer admin");
@@ -132,9 +131,7 @@ async fn a_client_that_stops_reading_is_closed_with_1013_and_holds_up_nobody() {
     // More than all buffers on the way hold.
     let long = "x".repeat(128 * 1024);
     for n in 1..=200 {
-        server.publish(|history| {
-            history.raise_with_value("w1", "c1", Severity::Critical, &long)
-        });
+        server.publish(|history| history.raise_with_value("w1", "c1", Severity::Critical, &long));
         assert_eq!(reader.json().await["offset"], n);
     }
     eventually("the stalled one is given up", || server.closed("stalled") == 1).await;
@@ -148,8 +145,7 @@ async fn a_client_that_stops_reading_is_closed_with_1013_and_holds_up_nobody() {
 #[actix_web::test]
 async fn at_shutdown_all_sockets_are_closed_with_1001() {
     let server = Server::start(quick(), History::default()).await;
-    let mut sockets =
-        vec![server.subscribe("admin").await, server.enter("c1").await, server.connect().await];
+    let mut sockets = vec![server.subscribe("admin").await, server.enter("c1").await, server.connect().await];
     eventually("all are open", || server.metrics.sessions.get() == 3).await;
     // The third is only known to the registry when it has been served once.
     assert_eq!(sockets[2].ask(json!({"type": "ping"})).await["code"], "unauthenticated");

@@ -1,0 +1,109 @@
+//! An alert as one line of a terminal.
+
+use crate::domain::alert::{Alert, AlertState};
+use crate::domain::rule::Severity;
+
+const BOLD_RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[33m";
+const DIM: &str = "\x1b[2m";
+const PLAIN: &str = "\x1b[0m";
+
+/// `what` is the transition, or the state for an alert of a snapshot. Critical ones that nobody
+/// has taken up are loud: bold red, and with `color` a bell.
+pub fn line(alert: &Alert, what: &str, actor: Option<&str>, color: bool) -> String {
+    let time = alert.last_at.to_datetime().map(|time| time.format("%m-%d %H:%M:%SZ").to_string());
+    let kind = alert.event_type.as_deref().unwrap_or(&alert.rule_name);
+    let kind = kind.rsplit('.').next().unwrap_or(kind);
+    let mut text = format!(
+        "{} {:<8} {:<14} {kind} {}",
+        time.unwrap_or_default(),
+        alert.severity.name().to_uppercase(),
+        what,
+        alert.device_sn,
+    );
+    let person = [&alert.person_name, &alert.org_name].into_iter().flatten();
+    let person = person.map(|name| &**name).collect::<Vec<_>>().join(", ");
+    if !person.is_empty() {
+        text += &format!(" ({person})");
+    }
+    if let Some(place) = alert.location {
+        text += &format!(" at {:.5},{:.5}", place.latitude, place.longitude);
+    }
+    if alert.count > 1 {
+        text += &format!(" x{}", alert.count);
+    }
+    if !alert.verified {
+        text += " unverified";
+    }
+    if let Some(actor) = actor {
+        text += &format!(" by {actor}");
+    }
+    text += &format!(" [{}]", alert.alert_id);
+    let text = printable(&text);
+    let loud = alert.severity == Severity::Critical && alert.state == AlertState::Raised;
+    match (color, alert.severity) {
+        (false, _) => text,
+        (true, _) if loud => format!("\x07{BOLD_RED}{text}{PLAIN}"),
+        (true, _) if alert.state == AlertState::Resolved => format!("{DIM}{text}{PLAIN}"),
+        (true, Severity::High | Severity::Critical) => format!("{YELLOW}{text}{PLAIN}"),
+        (true, _) => text,
+    }
+}
+
+/// What a watch sent must not steer the terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::identity;
+    use crate::domain::owner::Owner;
+    use crate::domain::time::UtcMillis;
+    use crate::domain::{alert, ids, rule};
+
+    fn sos(value: &str) -> Alert {
+        let rule = rule::Rule {
+            rule_id: ids::RuleId::parse("sos").unwrap(),
+            customer_id: None,
+            name: "SOS".into(),
+            severity: Severity::Critical,
+            enabled: true,
+            built_in: true,
+            version: 1,
+            condition: rule::Condition::ClaimedLevel { levels: vec!["CRITICAL".into()] },
+        };
+        let what = alert::Occurrence {
+            cause: alert::Cause::Action("a".into()),
+            occurred_at: UtcMillis(0),
+            received_at: UtcMillis(0),
+            event_id: None,
+            event_type: Some(value.into()),
+            value: None,
+            location: None,
+            vitals: None,
+            verified: false,
+        };
+        let alert = Alert::raise(&rule, &ids::DeviceSn::parse("w1").unwrap(), &Owner::unbound(), what).alert;
+        assert_eq!(alert.alert_id, identity::alert_id("action:a", &rule.rule_id));
+        alert
+    }
+
+    #[test]
+    fn a_critical_alert_is_loud_until_somebody_has_taken_it_up() {
+        let mut alert = sos("com.watch.SOS");
+        let raised = line(&alert, "raised", None, true);
+        assert!(raised.starts_with("\x07\x1b[1;31m01-01 00:00:00Z CRITICAL raised"), "{raised:?}");
+        assert!(raised.contains(" SOS w1 unverified ["), "{raised:?}");
+        alert.state = AlertState::Acknowledged;
+        assert!(!line(&alert, "acknowledged", Some("Ann"), true).contains('\x07'));
+        assert!(line(&alert, "acknowledged", Some("Ann"), false).contains("by Ann"));
+    }
+
+    #[test]
+    fn what_a_watch_sent_does_not_steer_the_terminal() {
+        let text = line(&sos("SOS\x1b[2J\n"), "raised", None, false);
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+}
