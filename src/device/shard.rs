@@ -179,7 +179,10 @@ impl Shard {
 
     fn wait(&mut self, ingest: Ingest) {
         let emergency = decide::is_emergency(&ingest.report.value, &self.deps.built_in);
-        self.waiting.push(ingest.report.value.device_sn.clone(), Waiter::Report { ingest, emergency });
+        self.waiting.push(
+            ingest.report.value.device_sn.clone(),
+            Waiter::Report { ingest: Box::new(ingest), emergency },
+        );
     }
 
     /// An operator's action takes the same way as a report.
@@ -295,7 +298,7 @@ impl Shard {
     fn decide_waiting(&mut self, device: &DeviceSn, owner: &Arc<Owner>) {
         for waiter in self.waiting.take(device) {
             match waiter {
-                Waiter::Report { ingest, .. } => self.decide(ingest, owner, false),
+                Waiter::Report { ingest, .. } => self.decide(*ingest, owner, false),
                 Waiter::Act(act) => self.decide_act(act),
             }
         }
@@ -333,7 +336,7 @@ impl Shard {
         };
         match self.deps.judge(state, ingest, owner, surely_new) {
             Ok(decided) => self.push(decided),
-            Err(other) => self.settle(other),
+            Err(other) => self.settle(*other),
         }
     }
 
@@ -347,16 +350,16 @@ impl Shard {
         };
         match self.deps.judge(&mut DeviceState::default(), ingest, &owner, true) {
             Ok(decided) => self.push(decided),
-            Err(other) => self.settle(other),
+            Err(other) => self.settle(*other),
         }
     }
 
     fn decide_unregistered(&mut self, device: &DeviceSn, owner: &Arc<Owner>) {
         for waiter in self.waiting.take(device) {
             match waiter {
-                Waiter::Report { ingest, .. } => match self.deps.judge_unregistered(ingest, owner) {
+                Waiter::Report { ingest, .. } => match self.deps.judge_unregistered(*ingest, owner) {
                     Ok(decided) => self.push(decided),
-                    Err(other) => self.settle(other),
+                    Err(other) => self.settle(*other),
                 },
                 // Whoever asked may have gone.
                 Waiter::Act(act) => drop(act.reply.send(Err(ActError::NotOpen))),
