@@ -1,6 +1,7 @@
 //! Watchpost.
 
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod dashboard;

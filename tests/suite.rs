@@ -1,3 +1,3 @@
 mod rest;
-mod wire;
 mod session;
+mod wire;

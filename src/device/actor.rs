@@ -67,8 +67,7 @@ struct Turn;
 
 impl DeviceActor {
     pub fn new(index: usize, supervised: Supervised, deps: Arc<ShardDeps>, sinks: ShardSinks) -> Self {
-        // Tokens of different incarnations must differ, also when a factory builds a new actor.
-        let shard = Shard::new(deps.clone(), supervised.health.restarts() << 32 | 1);
+        let shard = Shard::new(deps.clone());
         let ShardSinks { readers, write, barrier, administer, quarantine_bounds } = sinks;
         Self {
             index,
@@ -231,7 +230,7 @@ impl Actor for DeviceActor {
 
 impl ActixSupervised for DeviceActor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.shard = Shard::new(self.deps.clone(), self.shard.next_token());
+        self.shard = Shard::new(self.deps.clone());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
 
 use super::bindings::Bindings;
@@ -40,6 +40,8 @@ pub struct ShardDeps {
     pub bindings: Arc<Bindings>,
     /// Devices that nobody has registered, over all shards.
     pub unbound_devices: Arc<AtomicUsize>,
+    /// Numbers barriers, over all incarnations of all shards.
+    pub tokens: AtomicU64,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub evaluate_event: EvaluateEvent,

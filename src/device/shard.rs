@@ -78,13 +78,11 @@ pub struct Shard {
     in_writer: usize,
     loads: usize,
     retry_loads_at: Option<Instant>,
-    next_token: u64,
     effects: Vec<Effect>,
 }
 
 impl Shard {
-    /// `first_token` is greater than any token of an earlier incarnation.
-    pub fn new(deps: Arc<ShardDeps>, first_token: u64) -> Self {
+    pub fn new(deps: Arc<ShardDeps>) -> Self {
         Self {
             states: States::new(deps.config.states_max / deps.shards, deps.metrics.clone()),
             deps,
@@ -96,13 +94,8 @@ impl Shard {
             in_writer: 0,
             loads: 0,
             retry_loads_at: None,
-            next_token: first_token,
             effects: Vec::new(),
         }
-    }
-
-    pub fn next_token(&self) -> u64 {
-        self.next_token
     }
 
     /// Begins (again): nothing is loaded before everything that was sent so far, by whichever
@@ -295,9 +288,8 @@ impl Shard {
         self.step(now);
     }
 
-    fn new_token(&mut self) -> u64 {
-        self.next_token += 1;
-        self.next_token - 1
+    fn new_token(&self) -> u64 {
+        self.deps.tokens.fetch_add(1, Ordering::Relaxed)
     }
 
     fn decide_waiting(&mut self, device: &DeviceSn, owner: &Arc<Owner>) {

@@ -215,3 +215,14 @@ fn last_vitals(
         LastVitals { measured_at: UtcMillis(measured_ms), worn, metrics, location }
     }))
 }
+
+/// Devices that nobody is bound to: what strangers have registered so far.
+pub fn count_unbound(conn: &mut Conn) -> Result<usize, StorageError> {
+    use super::schema::device_binding;
+    let bound = device_binding::table
+        .filter(device_binding::device_sn.eq(device::device_sn))
+        .filter(device_binding::unbound_ms.is_null());
+    let count: i64 =
+        device::table.filter(diesel::dsl::not(diesel::dsl::exists(bound))).count().get_result(conn)?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}

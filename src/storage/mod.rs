@@ -3,10 +3,10 @@
 //! One writer, many readers. Whoever wants to write sends a message to `writer`, which alone owns
 //! the [`commit::WriteToken`]; reads go through [`database::Readers`].
 
+pub mod alert_log;
 pub mod alerts;
 mod apply;
 pub mod bindings;
-pub mod alert_log;
 pub mod command;
 pub mod commit;
 pub mod database;

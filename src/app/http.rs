@@ -1,0 +1,97 @@
+//! The HTTP server: all doors on one port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use actix_web::{App as WebApp, HttpServer, middleware, web};
+
+use super::AppError;
+use super::actors::Pipeline;
+use crate::api::intake::BodyBudget;
+use crate::api::observe::observe;
+use crate::api::quarantine_desk::QuarantineDesk;
+use crate::api::state::ApiState;
+use crate::api::stream::StreamState;
+use crate::api::{self, auth};
+use crate::config::Config;
+use crate::dashboard;
+use crate::session::actor::{Authenticate, SessionDeps};
+use crate::session::slots::SessionSlots;
+
+/// Connections that may wait in the kernel: a fleet that comes back after an outage comes at once.
+const BACKLOG: u32 = 4_096;
+
+/// Binds and starts accepting.
+pub fn listen(
+    config: &Config,
+    state: &web::Data<ApiState>,
+    pipeline: &Pipeline,
+    accepting: &Arc<AtomicBool>,
+) -> Result<(actix_web::dev::Server, SocketAddr), AppError> {
+    let stream = web::Data::new(StreamState {
+        sessions: Arc::new(SessionDeps {
+            config: config.session.clone(),
+            registry: pipeline.registry.clone(),
+            shown: pipeline.shown.clone(),
+            authenticate: authenticator(state),
+            slots: SessionSlots::new(config.session.sessions_max, state.metrics.clone()),
+            clock: state.clock.clone(),
+            metrics: state.metrics.clone(),
+        }),
+        accepting: accepting.clone(),
+    });
+    let budget = web::Data::from(BodyBudget::new(&config.server));
+    let desk = web::Data::new(QuarantineDesk::new(
+        &config.quarantine,
+        state.writer.clone(),
+        state.admission.clone(),
+        state.metrics.clone(),
+    ));
+    let app_state = state.clone();
+    let factory = move || {
+        WebApp::new()
+            .app_data(app_state.clone())
+            .app_data(stream.clone())
+            .app_data(budget.clone())
+            .app_data(desk.clone())
+            .wrap(middleware::from_fn(observe))
+            .configure(api::watch::configure)
+            .configure(api::stream::configure)
+            .configure(dashboard::configure)
+            // Last: it answers 404 for the rest of /api.
+            .configure(api::configure)
+    };
+    let addr = config.server.listen;
+    let workers = match config.server.http_workers {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        workers => workers,
+    };
+    let server = HttpServer::new(factory)
+        .workers(workers)
+        .max_connections(config.server.connections_per_worker_max)
+        .backlog(BACKLOG)
+        .keep_alive(Duration::from_secs(config.server.keep_alive_s))
+        .client_request_timeout(Duration::from_millis(config.server.client_timeout_ms))
+        .shutdown_timeout(config.server.shutdown_timeout_s)
+        .disable_signals()
+        .bind(addr)
+        .map_err(|source| AppError::Listen { addr, source })?;
+    let bound = server.addrs().first().copied().unwrap_or(addr);
+    Ok((server.run(), bound))
+}
+
+/// Tokens of the stream are checked where those of the REST API are.
+fn authenticator(state: &web::Data<ApiState>) -> Authenticate {
+    let state = state.clone();
+    Arc::new(move |token| {
+        let state = state.clone();
+        Box::pin(async move {
+            auth::authenticate(&state.readers, &state.clock, &token).await.unwrap_or_else(|err| {
+                tracing::warn!("a token could not be checked: {err}");
+                None
+            })
+        })
+    })
+}

@@ -1,0 +1,192 @@
+//! The composition root: knows everyone, and in which order they come and go.
+
+mod actors;
+mod http;
+mod lock;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::web;
+use tokio::sync::oneshot;
+
+use crate::api::credentials::{self, CredentialError};
+use crate::api::state::ApiState;
+use crate::config::{Config, ConfigError};
+use crate::domain::rule_seeds;
+use crate::storage::database::{Database, StorageError};
+use crate::storage::migrate;
+use crate::supervision::clock::Clock;
+use crate::supervision::root::Fatal;
+use crate::telemetry::Metrics;
+
+use actors::Pipeline;
+
+/// Why the server does not start, or ended. One line each that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(
+        "listening on {0} lets anybody who reaches it post as any watch; \
+         add --allow-open-ingest if that is what you want, or listen on 127.0.0.1"
+    )]
+    OpenIngest(SocketAddr),
+    #[error("data directory {path}: {source}; create it, make it writable, or choose another --data-dir")]
+    DataDir { path: String, source: std::io::Error },
+    #[error("data directory {0} is in use by another watchpost; stop that one or choose another --data-dir")]
+    Locked(String),
+    #[error("listen on {addr}: {source}; stop what uses the port or choose another --listen")]
+    Listen { addr: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("make the admin token: {0}")]
+    AdminToken(#[from] CredentialError),
+    #[error("the server did not become ready within {0:?}; see the log above")]
+    NotReady(Duration),
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    #[error("serve: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Start-up to ready at the latest.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// After a fatal error `/readyz` says so for this long before the process ends.
+const FATAL_NOTICE: Duration = Duration::from_millis(500);
+
+/// A server that listens and is ready.
+pub struct App {
+    addr: SocketAddr,
+    state: web::Data<ApiState>,
+    pipeline: Pipeline,
+    server: actix_web::dev::Server,
+    accepting: Arc<AtomicBool>,
+    shutdown_timeout: Duration,
+    /// Held as long as the data directory is in use.
+    _lock: lock::DataDirLock,
+}
+
+impl App {
+    /// Prepares the database, starts the actors from the end of the pipeline backwards, and
+    /// listens. Needs a running actix system.
+    pub async fn build(config: Config) -> Result<Self, AppError> {
+        Self::build_with(config, Clock::System).await
+    }
+
+    /// The same with a clock that a test turns.
+    pub async fn build_with(config: Config, clock: Clock) -> Result<Self, AppError> {
+        config.validate()?;
+        if !config.server.listen.ip().is_loopback() && !config.watch.allow_open_ingest {
+            return Err(AppError::OpenIngest(config.server.listen));
+        }
+        let started = Instant::now();
+        let lock = lock::DataDirLock::take(&config.storage.data_dir)?;
+        let database = Database::from_config(&config.storage)?;
+        let opened = migrate::prepare(&database, &rule_seeds::seeds(), clock.now())?;
+        if opened.newly_created {
+            tracing::info!(database = %database.path().display(), "made a new database");
+        }
+        let config = Arc::new(config);
+        let (metrics, registry) = Metrics::register();
+        let (metrics, registry) = (Arc::new(metrics), Arc::new(registry));
+        let accepting = Arc::new(AtomicBool::new(false));
+        let pipeline = Pipeline::start(&config, &clock, &metrics, database, &opened.epoch)?;
+        let state = web::Data::new(ApiState {
+            config: config.clone(),
+            clock: clock.clone(),
+            zone: config.time_zone()?,
+            epoch: opened.epoch,
+            started,
+            metrics: metrics.clone(),
+            registry,
+            board: pipeline.board.clone(),
+            readers: pipeline.readers.clone(),
+            admission: pipeline.admission.clone(),
+            writer: pipeline.writer.clone(),
+            change_rule: pipeline.change_rule.clone(),
+            rules: pipeline.rules.clone(),
+            watermark: pipeline.watermark.clone(),
+            accepting: accepting.clone(),
+        });
+        // The first command goes through the whole writer: after it, storing works.
+        let token = credentials::ensure_admin_token(
+            &config.storage.data_dir,
+            &pipeline.readers,
+            &pipeline.writer,
+            &clock,
+        );
+        let ready = tokio::time::timeout(READY_WITHIN, async {
+            let token = token.await;
+            pipeline.wait_until_running().await;
+            token
+        });
+        let token_file = ready.await.map_err(|_| AppError::NotReady(READY_WITHIN))??;
+        tracing::info!(file = %token_file.display(), "the admin token is in this file");
+
+        let (server, addr) = http::listen(&config, &state, &pipeline, &accepting)?;
+        accepting.store(true, Ordering::Release);
+        let shutdown_timeout = Duration::from_secs(config.server.shutdown_timeout_s);
+        Ok(Self { addr, state, pipeline, server, accepting, shutdown_timeout, _lock: lock })
+    }
+
+    /// Where it listens; with port 0 configured, the port that it got.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What the handlers see, for the process's own use and for tests.
+    pub fn state(&self) -> web::Data<ApiState> {
+        self.state.clone()
+    }
+
+    /// Serves until `shutdown` resolves, then drains: readiness fails, sockets close with 1001,
+    /// accepted requests finish, shards drain, the writer flushes.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let App { mut pipeline, server, accepting, shutdown_timeout, .. } = self;
+        let handle = server.handle();
+        let serving = actix_web::rt::spawn(server);
+        let fatal = tokio::select! {
+            () = shutdown => None,
+            fatal = pipeline.fatal.recv() => Some(fatal.unwrap_or(Fatal::RootDied)),
+        };
+        accepting.store(false, Ordering::Release);
+        if let Some(fatal) = &fatal {
+            tracing::error!("the server ends: {fatal}");
+            tokio::time::sleep(FATAL_NOTICE).await;
+        } else {
+            tracing::info!("shutting down: closing sockets, finishing requests, flushing");
+        }
+        let drained = tokio::time::timeout(shutdown_timeout, async {
+            pipeline.close_sessions().await;
+            handle.stop(fatal.is_none()).await;
+            if fatal.is_none() {
+                pipeline.drain().await;
+            }
+        });
+        if drained.await.is_err() {
+            // What was not flushed was not answered 200 either.
+            tracing::error!(
+                "not everything was flushed within {shutdown_timeout:?}; its watches were told 503"
+            );
+        }
+        pipeline.stop();
+        serving.await.map_err(|err| AppError::Serve(std::io::Error::other(err)))??;
+        fatal.map_or(Ok(()), |fatal| Err(fatal.into()))
+    }
+}
+
+/// Sends a message that carries a reply channel and waits for the reply. A receiver that is gone
+/// has nothing left to do.
+async fn ask<M: Send + 'static>(
+    link: &crate::supervision::link::Link<M>,
+    message: impl FnOnce(oneshot::Sender<()>) -> M,
+) {
+    let (done, finished) = oneshot::channel();
+    if link.send(message(done)).is_ok() {
+        let _ = finished.await;
+    }
+}
