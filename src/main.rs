@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use watchpost::api::credentials;
 use watchpost::app::App;
+use watchpost::cli::client::{Client, ServerArgs};
 use watchpost::cli::{bindings, login_link, token, watch};
 use watchpost::config::{Config, LogFormat};
 use watchpost::telemetry;
@@ -30,7 +31,7 @@ enum Command {
     /// Print the effective configuration as TOML, secrets masked
     Config(ServeArgs),
     /// Show the stream of alerts in this terminal
-    Watch(watch::WatchArgs),
+    Watch(WatchArgs),
     /// Print a one-time link that signs a browser in
     LoginLink(login_link::LoginLinkArgs),
     /// Who wears which device
@@ -39,6 +40,14 @@ enum Command {
     /// Tokens of programs and people
     #[command(subcommand)]
     Token(token::TokenCommand),
+}
+
+#[derive(Debug, clap::Args)]
+struct WatchArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    options: watch::WatchOptions,
 }
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -104,7 +113,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let text = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => return serve(args.load()?).await,
         Command::Config(args) => args.load()?.to_masked_toml(),
-        Command::Watch(args) => return Ok(watch::run(&args, env).await?),
+        Command::Watch(args) => {
+            let client = Client::connect(&args.server, env)?;
+            return Ok(watch::watch(client.url(), client.token(), &args.options).await?);
+        }
         Command::LoginLink(args) => login_link::run(&args, env).await?,
         Command::Bindings(command) => bindings::run(&command, env).await?,
         Command::Token(command) => token::run(&command, env).await?,
@@ -117,8 +129,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let json = config.telemetry.log_format == LogFormat::Json;
     telemetry::init_logging(&config.telemetry.log, json).map_err(anyhow::Error::msg)?;
     // Before anything is started, so that no signal is missed.
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let app = tokio::select! {
         app = App::build(config) => app?,
         _ = terminate.recv() => return Ok(()),

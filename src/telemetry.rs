@@ -1,5 +1,6 @@
 //! Logs, and every metric with its unit and meaning in one list.
 
+use std::io::IsTerminal;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -132,7 +133,10 @@ impl Metrics {
 pub fn init_logging(filter: &str, json: bool) -> Result<(), String> {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_new(filter).map_err(|err| format!("telemetry.log: {err}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // An error here only says that a subscriber is already installed.
     let _ = if json { builder.json().try_init() } else { builder.compact().try_init() };
     Ok(())

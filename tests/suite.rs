@@ -1,3 +1,4 @@
 mod rest;
 mod session;
+mod support;
 mod wire;

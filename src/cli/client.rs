@@ -76,6 +76,10 @@ impl Client {
         &self.url
     }
 
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     pub async fn get(&self, path: &str) -> Result<Value, CliError> {
         self.send(Method::GET, path, "application/json", Vec::new()).await
     }

@@ -138,7 +138,7 @@ pub struct Alert {
     pub org_name: Option<Box<str>>,
     pub person_id: Option<PersonId>,
     pub person_name: Option<Box<str>>,
-    /// False if it came without the credentials that its device should show.
+    /// False if nobody vouches for the device: it is bound to no one.
     pub verified: bool,
     pub acknowledged_at: Option<UtcMillis>,
     pub acknowledged_by: Option<Box<str>>,

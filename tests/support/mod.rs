@@ -1,0 +1,189 @@
+//! A real server in this process, on a free port and a temporary database file, and what tests do
+//! to it. The truth is read from the file with queries of the test's own.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::{Duration, Instant};
+
+use actix_web::web;
+use awc::http::{Method, StatusCode};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use watchpost::api::state::ApiState;
+use watchpost::app::{App, AppError};
+use watchpost::config::Config;
+use watchpost::domain::time::UtcMillis;
+use watchpost::supervision::clock::Clock;
+
+/// For conditions; ten times what anything here takes.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// 2025-09-10 13:05:30 in Shanghai: shortly after the protocol's example bodies.
+pub const NOW: UtcMillis = UtcMillis(1_757_480_730_000);
+
+pub struct TestApp {
+    pub addr: SocketAddr,
+    pub state: web::Data<ApiState>,
+    pub dir: Arc<tempfile::TempDir>,
+    /// The hand of the server's clock, milliseconds since 1970.
+    pub hand: Arc<AtomicI64>,
+    pub admin: String,
+    stop: Option<oneshot::Sender<()>>,
+    ended: actix_web::rt::task::JoinHandle<Result<(), AppError>>,
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: awc::http::header::HeaderMap,
+    pub body: Value,
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A fresh database; `adjust` changes the configuration. The clock stands at [`NOW`].
+    pub async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Self::start_in(dir, NOW, adjust).await
+    }
+
+    /// On an existing data directory, for restarts.
+    pub async fn start_in(
+        dir: Arc<tempfile::TempDir>,
+        now: UtcMillis,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = Config::default();
+        config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.server.http_workers = 1;
+        config.server.shutdown_timeout_s = 10;
+        config.storage.data_dir = dir.path().join("data");
+        config.device.shards = 2;
+        adjust(&mut config);
+        let (clock, hand) = Clock::manual(now);
+        let app = App::build_with(config.clone(), clock).await.expect("the server starts");
+        let (addr, state) = (app.addr(), app.state());
+        let admin = std::fs::read_to_string(config.storage.data_dir.join("admin.token"))
+            .expect("an admin token")
+            .trim()
+            .to_owned();
+        let (stop, stopped) = oneshot::channel();
+        let ended = actix_web::rt::spawn(app.run_until(async {
+            let _ = stopped.await;
+        }));
+        Self { addr, state, dir, hand, admin, stop: Some(stop), ended }
+    }
+
+    /// Stops it as SIGTERM would and hands the data directory on.
+    pub async fn stop(mut self) -> Arc<tempfile::TempDir> {
+        drop(self.stop.take());
+        self.ended.await.expect("the server does not panic").expect("the server ends well");
+        self.dir
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.dir.path().join("data/watchpost.db")
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// Posts bytes to the watch API.
+    pub async fn post_bytes(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        self.send(Method::POST, path, None, Some(("application/json", body.into()))).await
+    }
+
+    /// Posts an event or another report to the watch API.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_bytes(path, body.to_string()).await
+    }
+
+    /// A request to the REST API as the administrator.
+    pub async fn api(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.api_as(&self.admin, method, path, body).await
+    }
+
+    pub async fn api_as(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        self.send(method, path, Some(token), body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.api(Method::GET, path, None).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Answer {
+        // No pooled connections: a server that is stopped must not be waited for.
+        let client = awc::Client::builder().timeout(DEADLINE).no_default_headers().finish();
+        let mut request = client.request(method, self.url(path)).insert_header(("Connection", "close"));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let mut response = match body {
+            None => request.send().await,
+            Some((content_type, body)) => request.content_type(content_type).send_body(body).await,
+        }
+        .expect("the server answers");
+        let bytes = response.body().limit(64 * 1024 * 1024).await.expect("a whole answer");
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Answer { status: response.status(), headers: response.headers().clone(), body }
+    }
+
+    /// The first column of the first row, from the file itself.
+    pub fn count(&self, query: &str) -> i64 {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = BigInt)]
+            value: i64,
+        }
+        let mut conn = self.connect();
+        let query = format!("SELECT CAST(({query}) AS BIGINT) AS value");
+        diesel::sql_query(query).get_result::<Row>(&mut conn).expect("a number").value
+    }
+
+    /// The first column of every row as text, from the file itself.
+    pub fn texts(&self, query: &str) -> Vec<Option<String>> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Nullable<Text>)]
+            value: Option<String>,
+        }
+        let mut conn = self.connect();
+        let query = format!("SELECT CAST(value AS TEXT) AS value FROM ({query})");
+        let rows: Vec<Row> = diesel::sql_query(query).load(&mut conn).expect("rows");
+        rows.into_iter().map(|row| row.value).collect()
+    }
+
+    fn connect(&self) -> SqliteConnection {
+        let mut conn = SqliteConnection::establish(&self.database().to_string_lossy()).expect("the file");
+        diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn).expect("a pragma");
+        conn
+    }
+}
+
+/// Waits until `condition` answers something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{what} within {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
