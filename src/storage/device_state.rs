@@ -100,6 +100,8 @@ pub fn load(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<LoadedDevice>, 
         .load(conn)?;
     for (sn, body) in open {
         if let Some(loaded) = states.get_mut(sn.as_str()) {
+            // The serial that strangers share has alerts and no row of its own.
+            loaded.known = true;
             loaded.state.open_alerts.push(parse_alert(&body)?);
         }
     }

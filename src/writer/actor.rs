@@ -5,7 +5,7 @@
 //! `commands_max` for commands. On restart: what was queued is answered 503; a transaction that is
 //! still running finishes first, since the new one needs its token.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,7 +141,8 @@ impl BatchWriter {
     /// With the batch goes everything queued for its devices: what follows was decided on a state
     /// that never became true. Dropping it answers the receipts 503.
     fn give_up(&mut self, batch: Vec<Queued>, err: &StorageError) {
-        let devices: HashSet<DeviceSn> = batch.iter().map(|queued| queued.item.device_sn.clone()).collect();
+        let devices: HashMap<DeviceSn, usize> =
+            batch.iter().map(|queued| (queued.item.device_sn.clone(), queued.shard)).collect();
         let mut by_shard: HashMap<usize, Vec<DeviceSn>> = HashMap::new();
         let dependants = self.core.lanes.give_up(&devices);
         for queued in batch.iter().chain(&dependants) {
@@ -173,7 +174,7 @@ impl BatchWriter {
             });
         self.core.barriers = waiting;
         for barrier in passed {
-            self.core.lanes.accept(barrier.devices.as_deref().unwrap_or_default());
+            self.core.lanes.accept(barrier.shard, barrier.devices.as_deref());
             let _ =
                 self.announce.shards[barrier.shard].send(ShardNotice::BarrierPassed { token: barrier.token });
         }
