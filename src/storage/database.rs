@@ -8,7 +8,11 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use tokio::sync::Semaphore;
 
+use super::checkpoint::WRITER_CHECKPOINT_PAGES;
 use crate::config::StorageConfig;
+
+/// Page cache of the write connection, KiB: the upper levels of every index that it inserts into.
+const WRITER_CACHE_KIB: u32 = 65_536;
 
 /// One connection. The only database here is SQLite.
 pub type Conn = SqliteConnection;
@@ -63,8 +67,11 @@ impl Database {
     /// A connection that may write. Only migrations and the writer's token ask for one.
     pub(super) fn open_writer(&self) -> Result<Conn, StorageError> {
         let mut conn = self.establish()?;
+        let checkpoint = format!("wal_autocheckpoint = {WRITER_CHECKPOINT_PAGES}");
+        let cache = format!("cache_size = -{WRITER_CACHE_KIB}");
         // FULL: a commit has been fsynced when it returns, which is what 200 promises.
-        self.pragmas(&mut conn, &["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"])?;
+        let full = ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"];
+        self.pragmas(&mut conn, &[&full[..], &[&checkpoint, &cache]].concat())?;
         Ok(conn)
     }
 

@@ -20,6 +20,7 @@ use super::messages::{Administer, Barrier, Flush, ShardNotice, WriteBatch};
 use crate::config::WriterConfig;
 use crate::domain::ids::DeviceSn;
 use crate::session::messages::AlertShown;
+use crate::storage::checkpoint::Checkpointer;
 use crate::storage::command::Command;
 use crate::storage::database::{Database, StorageError};
 use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded_timer};
@@ -30,12 +31,16 @@ const COMMANDS_PER_JOB: usize = 4;
 /// `shown` is written at most once in this time per session.
 const SHOWN_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Pages move from the log into the database file this often.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
+
 pub struct BatchWriter {
     supervised: Supervised,
     config: WriterConfig,
     database: Database,
     token: TokenSlot,
     announce: Announce,
+    checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
     core: Core,
 }
 
@@ -63,7 +68,15 @@ impl BatchWriter {
         token: TokenSlot,
         announce: Announce,
     ) -> Self {
-        Self { supervised, config, database, token, announce, core: Core::default() }
+        Self {
+            supervised,
+            config,
+            database,
+            token,
+            announce,
+            checkpointer: Arc::default(),
+            core: Core::default(),
+        }
     }
 
     /// Starts the next job if none is running and there is something to do.
@@ -205,6 +218,23 @@ impl BatchWriter {
         }));
     }
 
+    /// Beside the writer, at most one at a time. Its failure is not ours: the writer's own
+    /// connection checkpoints when the log has grown too long.
+    fn checkpoint(&mut self, _: &mut Context<Self>) {
+        let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
+        let database = self.database.clone();
+        tokio::task::spawn_blocking(move || {
+            let done = match slot.as_mut() {
+                Some(checkpointer) => checkpointer.run().map(|_| ()),
+                None => Checkpointer::open(&database).map(|opened| *slot = Some(opened)),
+            };
+            if let Err(err) = done {
+                tracing::warn!("the write-ahead log could not be checkpointed: {err}");
+                *slot = None;
+            }
+        });
+    }
+
     fn record_shown(&mut self, ctx: &mut Context<Self>) {
         for (_, shown) in self.core.shown.drain() {
             let AlertShown { session_id, viewer, from, to } = shown;
@@ -230,6 +260,7 @@ impl Actor for BatchWriter {
         self.restart_shards();
         self.take_over(ctx);
         guard::every(ctx, SHOWN_INTERVAL, Self::record_shown);
+        guard::every(ctx, CHECKPOINT_INTERVAL, Self::checkpoint);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

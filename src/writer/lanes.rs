@@ -154,7 +154,7 @@ impl Lanes {
     pub fn accept(&mut self, shard: usize, devices: Option<&[DeviceSn]>) {
         match devices {
             None => self.refused.retain(|_, of| *of != shard),
-            Some(devices) => devices.iter().for_each(|device| drop(self.refused.remove(device))),
+            Some(devices) => self.refused.retain(|device, _| !devices.contains(device)),
         }
     }
 
