@@ -1,13 +1,12 @@
 //! Moving the write-ahead log into the database file, beside the writer instead of inside its
-//! commits: a checkpoint there costs the reports of that batch tens of milliseconds.
+//! commits, where it costs the reports of that batch tens of milliseconds. While reports keep
+//! coming the log never quite ends up in the file; then the writer moves the little that is left
+//! (`storage.checkpoint_pages`), after which the log starts anew.
 
 use diesel::prelude::*;
 use diesel::sql_types::Integer;
 
 use super::database::{Conn, Database, StorageError};
-
-/// Pages after which the writer checkpoints itself after all, in case this falls behind: 64 MiB.
-pub(super) const WRITER_CHECKPOINT_PAGES: u32 = 16_384;
 
 /// A connection of its own. A passive checkpoint waits for nobody and holds nobody up.
 pub struct Checkpointer {

@@ -31,9 +31,6 @@ const COMMANDS_PER_JOB: usize = 4;
 /// `shown` is written at most once in this time per session.
 const SHOWN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pages move from the log into the database file this often.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
-
 pub struct BatchWriter {
     supervised: Supervised,
     config: WriterConfig,
@@ -41,6 +38,7 @@ pub struct BatchWriter {
     token: TokenSlot,
     announce: Announce,
     checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
+    checkpoint_interval: Duration,
     core: Core,
 }
 
@@ -71,6 +69,7 @@ impl BatchWriter {
         Self {
             supervised,
             config,
+            checkpoint_interval: database.checkpoint_interval(),
             database,
             token,
             announce,
@@ -260,7 +259,7 @@ impl Actor for BatchWriter {
         self.restart_shards();
         self.take_over(ctx);
         guard::every(ctx, SHOWN_INTERVAL, Self::record_shown);
-        guard::every(ctx, CHECKPOINT_INTERVAL, Self::checkpoint);
+        guard::every(ctx, self.checkpoint_interval, Self::checkpoint);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
