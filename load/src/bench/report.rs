@@ -125,7 +125,7 @@ impl Report {
         for name in ["mean", "p50", "p95", "p99", "p99.9", "max"] {
             write!(out, "{:>10}", format!("{name} ms"))?;
         }
-        writeln!(out, "{:>12}{:>12}", "server cpu", "load cpu")?;
+        writeln!(out, "{:>12}{:>15}", "own cpu", "generator cpu")?;
         for (index, round) in self.rounds.iter().enumerate() {
             row(out, &format!("{} {}", round.target, index / 2 + 1), round)?;
         }
@@ -180,7 +180,7 @@ fn row(out: &mut String, name: &str, report: &RoundReport) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "{:>12}{:>12}",
+        "{:>12}{:>15}",
         format!("{:.2} s", report.cpu.server_s),
         format!("{:.2} s", report.cpu.generator_s)
     )
