@@ -1,0 +1,5 @@
+//! What may go wrong: too much at once, writes that fail, actors that die, processes that are
+//! stopped or killed, configurations that cannot be meant.
+
+mod admission;
+mod tools;
