@@ -2,4 +2,6 @@
 //! stopped or killed, configurations that cannot be meant.
 
 mod admission;
+mod give_up;
+mod guard;
 mod tools;
