@@ -4,4 +4,7 @@
 mod admission;
 mod give_up;
 mod guard;
+mod process;
+mod start;
+mod stop;
 mod tools;
