@@ -349,7 +349,8 @@ impl Config {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| ConfigError::Read { path: path.into(), source })?;
-                let unreadable = |err| ConfigError::Parse { path: path.into(), message: one_line(&text, &err) };
+                let unreadable =
+                    |err| ConfigError::Parse { path: path.into(), message: one_line(&text, &err) };
                 // Parsed into the struct first: only that error knows where in the file it is.
                 toml::from_str::<Config>(&text).map_err(unreadable)?;
                 toml::from_str(&text).map_err(unreadable)?
@@ -483,7 +484,7 @@ fn one_line(text: &str, err: &toml::de::Error) -> String {
     match err.span() {
         None => message,
         Some(span) => {
-            let line = text[..span.start.min(text.len())].lines().count().max(1);
+            let line = text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1;
             format!("line {line}: {message}")
         }
     }

@@ -126,7 +126,10 @@ impl Shard {
 
     /// Nothing is queued, waiting or on its way.
     pub fn is_drained(&self) -> bool {
-        self.inbox.is_empty() && self.waiting.is_empty() && self.buffer.is_empty() && self.in_writer.total() == 0
+        self.inbox.is_empty()
+            && self.waiting.is_empty()
+            && self.buffer.is_empty()
+            && self.in_writer.total() == 0
     }
 
     /// Handles a bounded number of reports, then hands on what was decided.

@@ -114,3 +114,22 @@ async fn reports_without_a_state_that_were_given_up_do_not_hold_up_the_end() {
     app.stop().await;
     assert!(begun.elapsed() < limit / 2, "it took {:?} of {limit:?} to stop", begun.elapsed());
 }
+
+/// A shard begins with a barrier, and is deaf until the writer has answered it.
+#[actix_web::test]
+async fn every_shard_takes_reports_from_the_first_moment_of_every_start() {
+    for _ in 0..10 {
+        let app = TestApp::start_with(|config| {
+            config.device.shards = 8;
+            config.watch.receipt_timeout_ms = 5_000;
+        })
+        .await;
+        let posts: Vec<_> =
+            (0..24).map(|n| post_later(&app, EVENTS, &event(&format!("D{n}"), "BOOT", 1))).collect();
+        for told in posts {
+            let told = told.await.expect("no panic");
+            assert_eq!(told.status, StatusCode::OK, "{}", told.body);
+        }
+        app.stop().await;
+    }
+}

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, Addr, Context, Handler, Message, Supervised as ActixSupervised, Supervisor};
+use actix::{
+    Actor, ActorContext, Addr, Context, Handler, Message, Supervised as ActixSupervised, Supervisor,
+};
 use tokio::sync::{mpsc, oneshot};
 use watchpost::supervision::clock::Clock;
 use watchpost::supervision::guard::{self, GuardedActor, Supervised, guarded};
@@ -92,8 +94,7 @@ impl Scene {
         let (health, root) = (ActorHealth::new(NAME), ActorHealth::new("root"));
         let (died, spent) = (Link::new("root", root.clone()), Link::new("root", root.clone()));
         let clock = Clock::manual(NOW).0;
-        let supervised =
-            Supervised::new(health.clone(), clock, metrics.clone(), died.clone(), spent.clone());
+        let supervised = Supervised::new(health.clone(), clock, metrics.clone(), died.clone(), spent.clone());
         Self { metrics, supervised, died, spent, root, link: Link::new("victims", health) }
     }
 

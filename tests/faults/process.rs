@@ -127,7 +127,9 @@ pub fn request(stream: &mut TcpStream, head: &str, body: &str) -> Option<(u16, S
             return None;
         }
         match line.trim_end().split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().ok()?,
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().ok()?
+            }
             None if line.trim_end().is_empty() => break,
             _ => {}
         }

@@ -107,18 +107,19 @@ fn keys_that_do_not_exist_are_refused_wherever_they_are() {
     with_env.env("WATCHPOST_WRITER_BATCH_ROWS", "many");
     assert_says(&refusal(with_env), &["WATCHPOST_WRITER_BATCH_ROWS", "many"]);
 
+    let unused = dir.path().join("unused").display().to_string();
     for (entry, part) in [
         ("nope.x=1", "no such key"),
         ("writer.nope=1", "no such key"),
         ("writer=1", "section.key"),
         ("writer.batch_rows", "section.key=value"),
         ("writer.batch_rows=0", "at least 1"),
-        ("server.listen=here", "here"),
+        ("server.listen=here", "server.listen"),
     ] {
-        let line = refusal(command(&["--data-dir", "unused", "--set", entry]));
+        let line = refusal(command(&["--data-dir", &unused, "--set", entry]));
         assert_says(&line, &[part]);
     }
-    assert!(!Path::new("unused").exists(), "nothing is made before the configuration is known to be good");
+    assert!(!Path::new(&unused).exists(), "nothing is made before the configuration is known to be good");
 }
 
 #[test]
