@@ -2,9 +2,11 @@
 //! stopped or killed, configurations that cannot be meant.
 
 mod admission;
+mod bench;
 mod give_up;
 mod guard;
 mod process;
+mod shard;
 mod start;
 mod stop;
 mod tools;
