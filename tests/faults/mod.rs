@@ -3,10 +3,13 @@
 
 mod admission;
 mod bench;
+mod config;
 mod give_up;
 mod guard;
 mod process;
 mod shard;
 mod start;
 mod stop;
+mod strangers;
 mod tools;
+mod writer;
