@@ -1,3 +1,4 @@
+mod faults;
 mod rest;
 mod session;
 mod support;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use actix::{Actor, Arbiter, ArbiterHandle, Supervisor};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Supervisor};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
@@ -275,19 +275,24 @@ fn start_writer(
     let shown: Link<AlertShown> = Link::new(NAME, health.clone());
     let flush: Link<Flush> = Link::new(NAME, health.clone());
     let to = (write.clone(), barrier.clone(), administer.clone(), shown.clone(), flush.clone());
+    let point = move |addr: &Addr<BatchWriter>| {
+        to.0.point_to(addr);
+        to.1.point_to(addr);
+        to.2.point_to(addr);
+        to.3.point_to(addr);
+        to.4.point_to(addr);
+    };
     let (supervised, arbiter, token) = (builder.supervised(&health), builder.arbiter(), token_slot());
     let (config, database, announce) = (config.writer.clone(), database.clone(), announce.clone());
     builder.spawn(&health, move || {
         let (supervised, config, database) = (supervised.clone(), config.clone(), database.clone());
-        let (token, announce) = (token.clone(), announce.clone());
-        let addr = Supervisor::start_in_arbiter(&arbiter, move |_| {
+        let (token, announce, point_first) = (token.clone(), announce.clone(), point.clone());
+        let addr = Supervisor::start_in_arbiter(&arbiter, move |ctx| {
+            // Before `started()`: shards answer its first word, and their barriers must arrive.
+            point_first(&ctx.address());
             BatchWriter::new(supervised, config, database, token, announce)
         });
-        to.0.point_to(&addr);
-        to.1.point_to(&addr);
-        to.2.point_to(&addr);
-        to.3.point_to(&addr);
-        to.4.point_to(&addr);
+        point(&addr);
     });
     WriterLinks { write, barrier, administer, shown, flush }
 }
@@ -336,13 +341,17 @@ fn start_shard(
     let (deps, sinks) = (deps.clone(), sinks.clone());
     builder.spawn(health, move || {
         let (supervised, deps, sinks) = (supervised.clone(), deps.clone(), sinks.clone());
-        let addr =
-            Supervisor::start_in_arbiter(&arbiter, move |_| DeviceActor::new(index, supervised, deps, sinks));
+        let notice = notice.clone();
+        let addr = Supervisor::start_in_arbiter(&arbiter, move |ctx| {
+            // Before `started()`: the answer to its first barrier would find nobody, and without
+            // that answer the shard waits for ever.
+            notice.point_to(&ctx.address());
+            DeviceActor::new(index, supervised, deps, sinks)
+        });
         to.ingest.point_to(&addr);
         to.act.point_to(&addr);
         to.binding_changed.point_to(&addr);
         to.drain.point_to(&addr);
-        notice.point_to(&addr);
     });
     links
 }
