@@ -1,4 +1,5 @@
-//! Bodies of the REST API. Read by the handler, after the caller is known, up to a limit.
+//! Bodies of the REST API. Read by the handler, after the caller is known, within the same budget
+//! as the bodies of watches.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
@@ -7,29 +8,45 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::error::Problem;
+use super::intake::{BodyBudget, BodyError, BodyRoom};
 use super::state::ApiState;
 
-/// The whole body, at most `server.body_bytes_max`.
-pub async fn bytes(state: &ApiState, payload: web::Payload) -> Result<Bytes, Problem> {
-    let limit = state.config.server.body_bytes_max;
-    match payload.to_bytes_limited(limit).await {
-        Err(_) => {
-            let detail = format!("the body is larger than {limit} bytes");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail))
+impl From<BodyError> for Problem {
+    fn from(err: BodyError) -> Self {
+        match err {
+            BodyError::TooLarge(_) => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", err.to_string())
+            }
+            BodyError::Busy => Problem::unavailable("at-limit", err.to_string()),
+            BodyError::TimedOut => {
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", err.to_string())
+            }
+            BodyError::Broken(_) => Problem::invalid(err.to_string()),
         }
-        Ok(Err(err)) => Err(Problem::invalid(format!("the body could not be read: {err}"))),
-        Ok(Ok(bytes)) => Ok(bytes),
     }
 }
 
-/// The body as JSON of a shape. An empty body is `{}`, for actions that need no argument.
+/// The whole body, at most `server.body_bytes_max`, and the room that it takes.
+pub async fn bytes(request: &HttpRequest, payload: web::Payload) -> Result<(Bytes, BodyRoom), Problem> {
+    let budget = request
+        .app_data::<web::Data<BodyBudget>>()
+        .ok_or_else(|| Problem::internal(&"the server was built without its body budget"))?;
+    Ok(budget.clone().into_inner().read(request, payload).await?)
+}
+
+/// The body as JSON of a shape, at most `server.body_small_bytes`. An empty body is `{}`, for
+/// actions that need no argument.
 pub async fn json<T: DeserializeOwned>(
     state: &ApiState,
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<T, Problem> {
     require_type(request, "application/json")?;
-    let bytes = bytes(state, payload).await?;
+    let (bytes, _room) = bytes(request, payload).await?;
+    let max = state.config.server.body_small_bytes;
+    if bytes.len() > max {
+        return Err(BodyError::TooLarge(max).into());
+    }
     let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|err| Problem::invalid(format!("the body: {err}")))
 }

@@ -1,21 +1,22 @@
 //! Counts and times every request by its route.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
 
 use super::routes::ROUTES;
 use super::state::ApiState;
+use super::watch::UPLOAD_ROUTES;
 use crate::telemetry::RouteLabels;
 
-/// Routes of the other doors, which this module's table does not hold.
-const OTHER_ROUTES: [&str; 8] = [
-    "/upload_common_event",
-    "/upload_health_data",
-    "/upload_device_info",
+/// Routes that are not in that table, besides the uploads.
+const OTHER_ROUTES: [&str; 5] = [
     "/upload_watch_log",
     "/fetch_health_data_config",
     "/DeviceMessage/receive",
@@ -30,8 +31,16 @@ pub async fn observe<B: MessageBody>(
 ) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
     let state = request.app_data::<web::Data<ApiState>>().cloned();
-    let result = next.call(request).await;
+    let in_flight = state.as_ref().map(|state| InFlight::begin(&state.in_flight));
+    let mut result = next.call(request).await;
+    drop(in_flight);
     let Some(state) = state else { return result };
+    if !state.accepting.load(Ordering::Acquire)
+        && let Ok(response) = &mut result
+    {
+        // Shutting down: whoever keeps the connection open would only be cut off.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let (route, code) = match &result {
         Ok(response) => (response.request().match_pattern(), response.status()),
         Err(err) => (None, err.as_response_error().status_code()),
@@ -43,7 +52,23 @@ pub async fn observe<B: MessageBody>(
     result
 }
 
+/// Counts a request for as long as it lives, also if its client goes away.
+struct InFlight(Arc<AtomicI64>);
+
+impl InFlight {
+    fn begin(counter: &Arc<AtomicI64>) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 fn known(pattern: &str) -> Option<&'static str> {
     let ours = ROUTES.iter().map(|(_, path)| *path);
-    ours.chain(OTHER_ROUTES).find(|path| *path == pattern)
+    ours.chain(UPLOAD_ROUTES).chain(OTHER_ROUTES).find(|path| *path == pattern)
 }

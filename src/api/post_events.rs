@@ -48,7 +48,7 @@ pub async fn post(
     let Authenticated(caller) = caller;
     body::require_type(&request, "application/json")?;
     let key = idempotency_key(&request)?;
-    let bytes = body::bytes(&state, payload).await?;
+    let (bytes, _room) = body::bytes(&request, payload).await?;
     let raw_items = split(&bytes)?;
     let max = state.config.watch.records_max;
     if raw_items.len() > max {

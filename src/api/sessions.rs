@@ -13,7 +13,9 @@ use super::error::Problem;
 use super::state::ApiState;
 use crate::domain::identity::sha256;
 use crate::storage::command::{Command, CommandError, TokenKind};
-use crate::storage::tokens::CHILD_MARK;
+use crate::storage::tokens::{CHILD_MARK, is_live_code};
+
+const USED_UP: &str = "the sign-in link has expired or was used; get another one with `watchpost login-link`";
 
 impl From<CredentialError> for Problem {
     fn from(err: CredentialError) -> Self {
@@ -50,12 +52,14 @@ pub async fn sign_in(
             // Name and customer are those of the code.
             let session = new_token(&secret, TokenKind::Session, None, "", None, expires)?;
             let code_hash = sha256(code.as_bytes());
+            // Guesses cost a read, not a place in the writer's queue.
+            let now = state.clock.now();
+            if !state.readers.read(move |conn| is_live_code(conn, &code_hash, now)).await? {
+                return Err(Problem::unauthenticated(USED_UP));
+            }
             let redeemed = state.writer.execute(Command::RedeemLoginCode { code_hash, session }).await;
             redeemed.map_err(|err| match err {
-                CommandError::NotFound(_) | CommandError::Conflict(_) => {
-                    let detail = "the sign-in link has expired or was used; get another one with `watchpost login-link`";
-                    Problem::unauthenticated(detail)
-                }
+                CommandError::NotFound(_) | CommandError::Conflict(_) => Problem::unauthenticated(USED_UP),
                 other => other.into(),
             })?;
         }
@@ -71,7 +75,9 @@ pub async fn sign_in(
             state.writer.execute(Command::CreateToken(session)).await?;
         }
     }
-    let cookie = session_cookie(secret.text(), Duration::milliseconds(SESSION_MS));
+    let mut cookie = session_cookie(secret.text(), Duration::milliseconds(SESSION_MS));
+    // Behind a proxy that speaks TLS with the browser.
+    cookie.set_secure(request.headers().get("x-forwarded-proto").is_some_and(|proto| proto == "https"));
     Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "expires_at": expires })))
 }
 

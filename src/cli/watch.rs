@@ -3,7 +3,6 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use awc::Client;
 use awc::error::WsClientError;
 use awc::http::StatusCode;
 use awc::ws::{Frame, Message};
@@ -11,6 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::client::{CliError, Client, ServerArgs};
 use super::watch_line::{line, printable};
 use crate::domain::alert::{Alert, Transition};
 use crate::domain::ids::Offset;
@@ -23,18 +23,27 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const BACK_OFF_START: Duration = Duration::from_millis(500);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
+/// Show the stream of alerts in this terminal
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    #[command(flatten)]
+    pub options: WatchOptions,
+}
+
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct WatchOptions {
-    /// End after the open alerts and this many changes.
+    /// End after the open alerts and this many changes
     #[arg(long, value_name = "N")]
     pub once: Option<usize>,
-    /// Print the frames as they come, one JSON object a line.
+    /// Print the frames as they come, one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// Only alerts of this severity and worse: info, low, medium, high, critical.
+    /// Only alerts of this severity and worse: info, low, medium, high, critical
     #[arg(long, value_parser = severity, value_name = "SEVERITY")]
     pub min_severity: Option<Severity>,
-    /// Only these devices; may be given several times.
+    /// Only these devices; may be given several times
     #[arg(long, value_name = "SERIAL")]
     pub device: Vec<String>,
 }
@@ -47,9 +56,11 @@ fn severity(text: &str) -> Result<Severity, String> {
 /// Why watching ended although nobody asked for it. Anything else is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
+    #[error(transparent)]
+    Client(#[from] CliError),
     #[error("{0} is not a URL such as http://127.0.0.1:5001")]
     Url(String),
-    #[error("the server does not accept the token")]
+    #[error("the server does not accept the token; check --token, or the admin.token in its data directory")]
     Token,
     #[error("the server says: {0}")]
     Refused(String),
@@ -114,6 +125,12 @@ struct Watcher<'a, W> {
     back_off: Duration,
 }
 
+/// The command: finds server and token as the other commands do.
+pub async fn run(args: &WatchArgs, env: impl Fn(&str) -> Option<String>) -> Result<(), WatchError> {
+    let client = Client::connect(&args.server, env)?;
+    watch(client.url(), client.token(), &args.options).await
+}
+
 /// Prints until interrupted, until `once` is reached, or until the server refuses. Reconnects and
 /// resumes where it stopped. Needs an actix system.
 pub async fn watch(url: &str, token: &str, options: &WatchOptions) -> Result<(), WatchError> {
@@ -149,7 +166,7 @@ pub async fn watch_into(
 
 impl<W: Write> Watcher<'_, W> {
     async fn connection(&mut self, url: &str, token: &str) -> Result<End, WatchError> {
-        let request = Client::new().ws(url).max_frame_size(FRAME_BYTES_MAX);
+        let request = awc::Client::new().ws(url).max_frame_size(FRAME_BYTES_MAX);
         let request = request.header("authorization", format!("Bearer {token}"));
         let (_, mut socket) = match request.connect().await {
             Ok(connected) => connected,

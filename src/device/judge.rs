@@ -87,7 +87,7 @@ impl ShardDeps {
         ingest: Ingest,
         owner: &Arc<Owner>,
         surely_new: bool,
-    ) -> Result<Decided, NotDecided> {
+    ) -> Result<Decided, Box<NotDecided>> {
         let Ingest { report: Admitted { value: mut report, ticket }, received_at, arrived } = ingest;
         let identity = match &report.body {
             ReportBody::Event(event) => Some(identity::identify(&report, event, received_at)),
@@ -96,15 +96,15 @@ impl ShardDeps {
         if let Some(identity) = &identity {
             match state.events.lookup(identity, received_at) {
                 Lookup::Duplicate { event_id, seen: SeenEvent { alert_id, committed: true } } => {
-                    return Err(NotDecided::Stored { ticket, event_id, alert_id });
+                    return Err(NotDecided::Stored { ticket, event_id, alert_id }.into());
                 }
                 Lookup::Duplicate { event_id, .. } => {
-                    return Err(NotDecided::Uncommitted { device: report.device_sn, ticket, event_id });
+                    return Err(NotDecided::Uncommitted { device: report.device_sn, ticket, event_id }.into());
                 }
                 Lookup::AskStorage if !surely_new => {
                     let report = Admitted { value: report, ticket };
                     let ingest = Box::new(Ingest { report, received_at, arrived });
-                    return Err(NotDecided::Ask { ingest, identity: identity.clone() });
+                    return Err(NotDecided::Ask { ingest, identity: identity.clone() }.into());
                 }
                 Lookup::AskStorage | Lookup::New => {}
             }
@@ -126,18 +126,18 @@ impl ShardDeps {
             Ok(None) => unreachable!("only an event has an identity"),
             Err(panic) => {
                 let panic = panic_text(&*panic);
-                Err(NotDecided::Panicked { report: Box::new(report), ticket, panic })
+                Err(NotDecided::Panicked { report: Box::new(report), ticket, panic }.into())
             }
         }
     }
 
     /// The same for a device beyond the limit on strangers: it is stored, no state is kept, and
     /// its emergency goes to the one shared alert. Storage makes each further one a repeat.
-    pub fn judge_unregistered(&self, ingest: Ingest, owner: &Arc<Owner>) -> Result<Decided, NotDecided> {
+    pub fn judge_unregistered(&self, ingest: Ingest, owner: &Arc<Owner>) -> Result<Decided, Box<NotDecided>> {
         let serial = ingest.report.value.device_sn.clone();
         let mut decided = self.judge(&mut DeviceState::default(), ingest, owner, true)?;
         if let Some(records) = &mut decided.item.records {
-            records.register = false;
+            records.touch_device = false;
         }
         let shared = DeviceSn::parse(UNREGISTERED_SN).expect("the constant is a valid serial");
         decided.item.changes.retain_mut(|change| {

@@ -40,6 +40,7 @@ pub enum Effect {
     Load {
         devices: Vec<DeviceSn>,
         unknown: Vec<DeviceSn>,
+        generation: u64,
     },
     /// An event older than what memory knows: ask storage, then call [`Shard::answered`].
     Ask {
@@ -78,6 +79,9 @@ pub struct Shard {
     in_writer: usize,
     loads: usize,
     retry_loads_at: Option<Instant>,
+    /// Grows whenever something is forgotten: what an older load has read may not be the whole
+    /// truth, since what was on its way then may have committed since.
+    generation: u64,
     effects: Vec<Effect>,
 }
 
@@ -94,6 +98,7 @@ impl Shard {
             in_writer: 0,
             loads: 0,
             retry_loads_at: None,
+            generation: 0,
             effects: Vec::new(),
         }
     }
@@ -106,7 +111,7 @@ impl Shard {
         self.buffer.clear();
         self.urgent.clear();
         self.in_writer = 0;
-        let token = self.new_token();
+        let token = self.new_barrier();
         self.waiting.bar_all(token);
         self.effects.push(Effect::Barrier { devices: None, token });
     }
@@ -159,7 +164,7 @@ impl Shard {
             }
             self.loads += 1;
             let unknown = devices.iter().filter(|device| !self.states.contains(device)).cloned().collect();
-            self.effects.push(Effect::Load { devices, unknown });
+            self.effects.push(Effect::Load { devices, unknown, generation: self.generation });
         }
     }
 
@@ -179,7 +184,10 @@ impl Shard {
 
     fn wait(&mut self, ingest: Ingest) {
         let emergency = decide::is_emergency(&ingest.report.value, &self.deps.built_in);
-        self.waiting.push(ingest.report.value.device_sn.clone(), Waiter::Report { ingest, emergency });
+        self.waiting.push(
+            ingest.report.value.device_sn.clone(),
+            Waiter::Report { ingest: Box::new(ingest), emergency },
+        );
     }
 
     /// An operator's action takes the same way as a report.
@@ -192,13 +200,12 @@ impl Shard {
         self.step(now);
     }
 
-    /// States and owners have been read, by a read that began at `began`.
-    pub fn loaded(&mut self, devices: Vec<Loaded>, began: Instant, now: Instant) {
+    /// States and owners have been read, by a read of `generation` that began at `began`.
+    pub fn loaded(&mut self, devices: Vec<Loaded>, generation: u64, began: Instant, now: Instant) {
         self.loads = self.loads.saturating_sub(1);
         for Loaded { device_sn, owner, device } in devices {
             let owner = self.deps.bindings.learn(&device_sn, owner, began);
-            // Barred while it was being read: what was read may not be the whole truth.
-            if self.waiting.is_barred(&device_sn) {
+            if generation != self.generation || self.waiting.is_barred(&device_sn) {
                 self.waiting.loading_failed(&[device_sn]);
                 continue;
             }
@@ -277,7 +284,7 @@ impl Shard {
         for device in &devices {
             self.duplicates.drop_device(device);
         }
-        let token = self.new_token();
+        let token = self.new_barrier();
         self.waiting.bar(devices.iter().cloned(), token);
         self.effects.push(Effect::Barrier { devices: Some(devices), token });
         self.step(now);
@@ -288,14 +295,15 @@ impl Shard {
         self.step(now);
     }
 
-    fn new_token(&self) -> u64 {
+    fn new_barrier(&mut self) -> u64 {
+        self.generation += 1;
         self.deps.tokens.fetch_add(1, Ordering::Relaxed)
     }
 
     fn decide_waiting(&mut self, device: &DeviceSn, owner: &Arc<Owner>) {
         for waiter in self.waiting.take(device) {
             match waiter {
-                Waiter::Report { ingest, .. } => self.decide(ingest, owner, false),
+                Waiter::Report { ingest, .. } => self.decide(*ingest, owner, false),
                 Waiter::Act(act) => self.decide_act(act),
             }
         }
@@ -333,7 +341,7 @@ impl Shard {
         };
         match self.deps.judge(state, ingest, owner, surely_new) {
             Ok(decided) => self.push(decided),
-            Err(other) => self.settle(other),
+            Err(other) => self.settle(*other),
         }
     }
 
@@ -347,16 +355,16 @@ impl Shard {
         };
         match self.deps.judge(&mut DeviceState::default(), ingest, &owner, true) {
             Ok(decided) => self.push(decided),
-            Err(other) => self.settle(other),
+            Err(other) => self.settle(*other),
         }
     }
 
     fn decide_unregistered(&mut self, device: &DeviceSn, owner: &Arc<Owner>) {
         for waiter in self.waiting.take(device) {
             match waiter {
-                Waiter::Report { ingest, .. } => match self.deps.judge_unregistered(ingest, owner) {
+                Waiter::Report { ingest, .. } => match self.deps.judge_unregistered(*ingest, owner) {
                     Ok(decided) => self.push(decided),
-                    Err(other) => self.settle(other),
+                    Err(other) => self.settle(*other),
                 },
                 // Whoever asked may have gone.
                 Waiter::Act(act) => drop(act.reply.send(Err(ActError::NotOpen))),

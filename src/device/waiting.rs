@@ -8,7 +8,7 @@ use crate::domain::ids::DeviceSn;
 
 #[derive(Debug)]
 pub enum Waiter {
-    Report { ingest: Ingest, emergency: bool },
+    Report { ingest: Box<Ingest>, emergency: bool },
     Act(Act),
 }
 
@@ -118,7 +118,7 @@ impl Waiting {
                     Waiter::Report { ingest, emergency: true }
                         if now.duration_since(ingest.arrived) >= limit =>
                     {
-                        overdue.push(ingest);
+                        overdue.push(*ingest);
                     }
                     other => queue.waiters.push_back(other),
                 }

@@ -82,9 +82,8 @@ impl Admission {
             self.metrics.records.get_or_create(&KindLabels { kind: kind(&report) }).inc();
             let ticket = Ticket { permit, receipt, priority };
             let message = Ingest { report: Admitted { value: report, ticket }, received_at, arrived };
-            // An undelivered one is dropped here, which answers its receipt.
-            if let Err(undelivered) = self.router.ingest(message) {
-                Metrics::count(&self.metrics.undelivered, undelivered.edge);
+            if let Err(edge) = self.router.ingest(message) {
+                Metrics::count(&self.metrics.undelivered, edge);
             }
         }
         Ok(done)

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::device::messages::{Act, BindingChanged, Drain, Ingest};
 use crate::domain::ids::DeviceSn;
-use crate::supervision::link::{Link, Undelivered};
+use crate::supervision::link::Link;
 
 /// Links of one shard.
 #[derive(Debug, Clone)]
@@ -36,12 +36,15 @@ impl Router {
         &self.shards[shard_index(device, self.shards.len())]
     }
 
-    pub fn ingest(&self, message: Ingest) -> Result<(), Undelivered<Ingest>> {
-        self.shard_of(&message.report.value.device_sn).ingest.send(message)
+    /// Hands a report to its shard. If that is just restarting the report is dropped, which answers
+    /// its receipt, and the name of the edge comes back.
+    pub fn ingest(&self, message: Ingest) -> Result<(), &'static str> {
+        self.shard_of(&message.report.value.device_sn).ingest.send(message).map_err(|lost| lost.edge)
     }
 
-    pub fn act(&self, message: Act) -> Result<(), Undelivered<Act>> {
-        self.shard_of(&message.device_sn).act.send(message)
+    /// Likewise for an operator's action.
+    pub fn act(&self, message: Act) -> Result<(), &'static str> {
+        self.shard_of(&message.device_sn).act.send(message).map_err(|lost| lost.edge)
     }
 
     /// Tells the shards concerned. One that is just restarting has forgotten the binding anyway.

@@ -18,25 +18,30 @@ const HISTORY_MAX: i64 = 100;
 
 type OwnerRow = (String, i64, String, Option<String>, Option<String>, Option<String>, Option<String>);
 
+/// Open bindings with the names of whom they name.
+#[diesel::dsl::auto_type]
+fn open_bindings() -> _ {
+    device_binding::table
+        .left_join(org::table.on(device_binding::org_id.eq(org::org_id.nullable())))
+        .left_join(person::table.on(device_binding::person_id.eq(person::person_id.nullable())))
+        .filter(device_binding::unbound_ms.is_null())
+        .select((
+            device_binding::device_sn,
+            device_binding::binding_id,
+            device_binding::customer_id,
+            device_binding::org_id,
+            org::name.nullable(),
+            device_binding::person_id,
+            person::name.nullable(),
+        ))
+}
+
 /// The owners of those devices that are bound now.
 pub fn owners(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<(DeviceSn, Owner)>, StorageError> {
     let mut found = Vec::new();
     for chunk in devices.chunks(SERIALS_PER_QUERY) {
-        let rows: Vec<OwnerRow> = device_binding::table
-            .left_join(org::table.on(device_binding::org_id.eq(org::org_id.nullable())))
-            .left_join(person::table.on(device_binding::person_id.eq(person::person_id.nullable())))
-            .filter(device_binding::unbound_ms.is_null())
-            .filter(device_binding::device_sn.eq_any(chunk.iter().map(DeviceSn::as_str)))
-            .select((
-                device_binding::device_sn,
-                device_binding::binding_id,
-                device_binding::customer_id,
-                device_binding::org_id,
-                org::name.nullable(),
-                device_binding::person_id,
-                person::name.nullable(),
-            ))
-            .load(conn)?;
+        let these = device_binding::device_sn.eq_any(chunk.iter().map(DeviceSn::as_str));
+        let rows: Vec<OwnerRow> = open_bindings().filter(these).load(conn)?;
         for row in rows {
             found.push(into_owner(row)?);
         }
@@ -44,10 +49,12 @@ pub fn owners(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<(DeviceSn, Ow
     Ok(found)
 }
 
-/// The owner of one device; [`Owner::unbound`] if it has none.
+/// The owner of one device; [`Owner::unbound`] if it has none. A query of its own, since diesel
+/// 2.3 keeps no prepared statement for a list of any length, and imports ask for each line.
 pub fn owner(conn: &mut Conn, device_sn: &DeviceSn) -> Result<Owner, StorageError> {
-    let found = owners(conn, std::slice::from_ref(device_sn))?.pop();
-    Ok(found.map_or_else(Owner::unbound, |(_, owner)| owner))
+    let this = device_binding::device_sn.eq(device_sn.as_str());
+    let row: Option<OwnerRow> = open_bindings().filter(this).first(conn).optional()?;
+    Ok(row.map(into_owner).transpose()?.map_or_else(Owner::unbound, |(_, owner)| owner))
 }
 
 fn into_owner(row: OwnerRow) -> Result<(DeviceSn, Owner), StorageError> {

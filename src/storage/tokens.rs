@@ -118,6 +118,18 @@ pub(super) fn redeem(
     create(conn, &NewToken { token_id, name, customer_id, ..session }, now)
 }
 
+/// True for a sign-in code that can still be used.
+pub fn is_live_code(conn: &mut Conn, hash: &[u8; 32], now: UtcMillis) -> Result<bool, StorageError> {
+    let code: Option<(String, Option<i64>, Option<i64>)> = api_token::table
+        .filter(api_token::token_hash.eq(hash.as_slice()))
+        .select((api_token::kind, api_token::expires_ms, api_token::revoked_ms))
+        .first(conn)
+        .optional()?;
+    Ok(code.is_some_and(|(kind, expires, used)| {
+        kind == TokenKind::LoginCode.name() && used.is_none() && expires.is_none_or(|at| at > now.0)
+    }))
+}
+
 /// Whose token this is; `None` if it is unknown, revoked, expired, or only a sign-in code.
 pub fn token_by_hash(
     conn: &mut Conn,

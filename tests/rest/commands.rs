@@ -223,7 +223,7 @@ fn logs_messages_and_screens_are_stored_once() {
     let log = |number: u8| NewWatchLog {
         device_sn: sn("A"),
         logged_at: NOW,
-        level: (number % 2 == 0).then(|| "INFO".into()),
+        level: (number.is_multiple_of(2)).then(|| "INFO".into()),
         content: "text".into(),
         log_key: [number; 32],
     };

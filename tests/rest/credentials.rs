@@ -6,6 +6,7 @@ use watchpost::api::credentials::{ADMIN_TOKEN_FILE, create_login_code, ensure_ad
 use watchpost::cli::client::ServerArgs;
 use watchpost::cli::login_link::{self, LoginLinkArgs};
 use watchpost::cli::token::{self, TokenCommand};
+use watchpost::config::Config;
 
 use super::server::{ADMIN, Answer, Server};
 
@@ -158,4 +159,13 @@ async fn the_command_line_finds_the_token_and_says_what_to_do_without() {
     let away = login_link::run(&LoginLinkArgs { server: away }, none).await.expect_err("nobody").to_string();
     assert!(away.contains("watchpost serve"), "{away}");
     server.stop().await;
+}
+
+#[test]
+fn the_variables_of_the_client_are_no_configuration() {
+    let variable = |name: &str| [(name.to_owned(), "x".to_owned())];
+    for name in ["WATCHPOST_TOKEN", "WATCHPOST_URL"] {
+        assert!(Config::load(None, variable(name), &[]).is_ok(), "{name}");
+    }
+    assert!(Config::load(None, variable("WATCHPOST_TOKENS"), &[]).is_err());
 }

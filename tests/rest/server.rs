@@ -13,6 +13,7 @@ use actix_web::{App, HttpServer, web};
 use arc_swap::ArcSwap;
 use diesel::prelude::*;
 use serde_json::Value;
+use watchpost::api::intake::BodyBudget;
 use watchpost::api::observe::observe;
 use watchpost::api::state::ApiState;
 use watchpost::config::Config;
@@ -120,11 +121,17 @@ impl Server {
             admission,
             rules,
             watermark: Watermark::default(),
+            in_flight: Arc::default(),
             accepting: Arc::new(AtomicBool::new(true)),
         });
         let data = state.clone();
+        let budget = web::Data::from(BodyBudget::new(&state.config.server));
         let server = HttpServer::new(move || {
-            App::new().wrap(from_fn(observe)).app_data(data.clone()).configure(watchpost::api::configure)
+            App::new()
+                .wrap(from_fn(observe))
+                .app_data(data.clone())
+                .app_data(budget.clone())
+                .configure(watchpost::api::configure)
         });
         let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a port");
         let url = format!("http://{}", server.addrs()[0]);
