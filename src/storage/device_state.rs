@@ -96,7 +96,7 @@ pub fn load(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<LoadedDevice>, 
     }
 
     let open: Vec<(String, String)> = alert::table
-        .filter(alert::device_sn.eq_any(&names).and(alert::is_open.eq(true)))
+        .filter(alert::device_sn.eq_any(&names).and(alert::is_open))
         .select((alert::device_sn, alert::body))
         .load(conn)?;
     for (sn, body) in open {

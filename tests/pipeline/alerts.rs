@@ -221,6 +221,7 @@ async fn offsets_have_no_gap_after_everything_and_the_log_ends_where_the_alerts_
     assert!(changes > 30, "{changes}");
     assert_eq!(app.count("SELECT MIN(change_offset) FROM alert_change"), 1);
     assert_eq!(app.count("SELECT MAX(change_offset) FROM alert_change"), changes);
+    assert_eq!(app.state.watermark.get(), changes);
     let stale = "SELECT COUNT(*) FROM alert a WHERE a.body <> (SELECT c.body FROM alert_change c
                  WHERE c.alert_id = a.alert_id ORDER BY c.change_offset DESC LIMIT 1)";
     assert_eq!(app.count(stale), 0);

@@ -1,8 +1,8 @@
 //! The main job: an SOS is answered, stored, listed and on the screens.
 
-use crate::support::TestApp;
 use crate::support::bodies::{self, EVENTS, SN, SOS, wall};
 use crate::support::stream::StreamClient;
+use crate::support::{TestApp, eventually};
 use serde_json::{Value, json};
 
 #[actix_web::test]
@@ -12,6 +12,10 @@ async fn an_sos_is_answered_stored_listed_and_pushed() {
 
     let answer = app.post_bytes(EVENTS, bodies::corpus("001-event-sos-complete")).await;
     assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.headers.get("content-type").map(|kind| kind.as_bytes()),
+        Some(&b"application/json"[..])
+    );
     let told = answer.body;
     assert_eq!((&told["status"], &told["success"]), (&json!("success"), &json!(true)));
     assert!(told["message"].as_str().is_some_and(|text| !text.is_empty()), "{told}");
@@ -57,6 +61,15 @@ async fn a_screen_that_was_away_gets_what_it_missed_and_nothing_twice() {
     app.stored(EVENTS, &bodies::sos("w1", 0)).await;
     assert_eq!(screen.next_alert().await["offset"], 1);
     drop(screen);
+    eventually("the server notices that the screen is gone", || async {
+        let metrics = app.get("/metrics").await.body;
+        let text = metrics.as_str().expect("text");
+        text.lines()
+            .find(|line| line.starts_with("watchpost_sessions "))
+            .filter(|line| line.ends_with(" 0"))
+            .map(|_| ())
+    })
+    .await;
     app.stored(EVENTS, &bodies::sos("w2", 0)).await;
     app.stored(EVENTS, &bodies::sos("w3", 0)).await;
 

@@ -12,7 +12,10 @@ async fn ask(app: &TestApp, path: &str) -> Answer {
     app.api_as("nobody", Method::GET, path, None).await
 }
 
-fn assert_keys(what: &str, object: &Value, keys: &[(&str, fn(&Value) -> bool)]) {
+/// Whether a value is of the type that a watch insists on.
+type Check = fn(&Value) -> bool;
+
+fn assert_keys(what: &str, object: &Value, keys: &[(&str, Check)]) {
     let object = object.as_object().unwrap_or_else(|| panic!("{what} is no object"));
     let (mut present, mut wanted): (Vec<&str>, Vec<&str>) =
         (object.keys().map(String::as_str).collect(), keys.iter().map(|(key, _)| *key).collect());
@@ -32,7 +35,7 @@ fn numeric(value: &Value) -> bool {
     value.is_i64() || value.as_str().is_some_and(|text| text.parse::<i64>().is_ok())
 }
 
-const SETTINGS: [(&str, fn(&Value) -> bool); 11] = [
+const SETTINGS: [(&str, Check); 11] = [
     ("upload_method", |value| value == "wifi"),
     ("customer_id", Value::is_string),
     ("customer_name", |value| value.as_str().is_some_and(|name| !name.is_empty())),
@@ -84,11 +87,7 @@ fn check_health_data(health_data: &Value) {
         "exercise_week",
         "scientific_sleep",
     ];
-    assert_keys(
-        "health_data",
-        health_data,
-        &names.map(|name| (name, Value::is_string as fn(&Value) -> bool)),
-    );
+    assert_keys("health_data", health_data, &names.map(|name| (name, Value::is_string as Check)));
     for name in names {
         let text = health_data[name].as_str().expect("a text");
         let parts: Vec<&str> = text.split(':').collect();
@@ -110,11 +109,7 @@ fn check_interfaces(app: &TestApp, interfaces: &Value) {
         ("健康数据上传接口", "/upload_health_data"),
         ("配置获取接口", "/fetch_health_data_config"),
     ];
-    assert_keys(
-        "interface_data",
-        interfaces,
-        &paths.map(|(name, _)| (name, Value::is_string as fn(&Value) -> bool)),
-    );
+    assert_keys("interface_data", interfaces, &paths.map(|(name, _)| (name, Value::is_string as Check)));
     for (name, path) in paths {
         let text = interfaces[name].as_str().expect("a text");
         let parts: Vec<&str> = text.split(';').collect();
@@ -133,7 +128,7 @@ async fn the_settings_of_a_bound_watch_name_its_owner_in_numbers_or_not_at_all()
     app.bind(SN, &numbers).await;
     let settings = ask(&app, &format!("/fetch_health_data_config?customer_id=0&deviceSn={SN}")).await.body;
     let mut keys = SETTINGS.to_vec();
-    keys.extend([("org_id", numeric as fn(&Value) -> bool), ("user_id", numeric)]);
+    keys.extend([("org_id", numeric as Check), ("user_id", numeric)]);
     assert_keys("settings", &settings, &keys);
     assert_eq!(settings["customer_id"], "1939964806110937090");
     assert_eq!(settings["user_id"], "1940034533382479873");

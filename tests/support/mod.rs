@@ -69,6 +69,9 @@ impl TestApp {
         config.server.shutdown_timeout_s = 10;
         config.storage.data_dir = dir.path().join("data");
         config.device.shards = 2;
+        // On a busy machine a load may take longer than the default, and without its state an
+        // emergency of a bound device is taken for a stranger's.
+        config.device.emergency_load_timeout_ms = 4_000;
         adjust(&mut config);
         let (clock, hand) = Clock::manual(now);
         let app = App::build_with(config.clone(), clock).await.expect("the server starts");
