@@ -203,6 +203,8 @@ pub struct DeviceConfig {
     /// Owners in memory; as many as states, or each report beyond them costs a read.
     pub bindings_cached_max: usize,
     pub bindings_ttl_s: u64,
+    /// How long "nobody" is believed. A binding made here counts at once all the same; this is for
+    /// changes made behind the server's back.
     pub bindings_negative_ttl_s: u64,
     /// An emergency does not wait longer for its device's state, milliseconds.
     pub emergency_load_timeout_ms: u64,
@@ -219,7 +221,7 @@ impl Default for DeviceConfig {
             devices_unbound_max: 10_000,
             bindings_cached_max: 100_000,
             bindings_ttl_s: 300,
-            bindings_negative_ttl_s: 5,
+            bindings_negative_ttl_s: 60,
             emergency_load_timeout_ms: 500,
             load_retry_ms: 200,
         }

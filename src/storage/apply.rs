@@ -7,7 +7,7 @@ use diesel::prelude::*;
 
 use super::commit::{alert_json, logged};
 use super::database::{Conn, StorageError};
-use super::rows::{AlertRow, ChangeRow};
+use super::rows::{insert_alert, insert_change};
 use super::schema::{alert, alert_change};
 use super::statement::{Bind, Statement};
 use crate::domain::alert::{
@@ -41,7 +41,7 @@ pub(super) fn apply_change(
     };
     if stored {
         let cause = change.cause.key();
-        if log(conn, change, offset, &cause, &body)? == 0 {
+        if insert_change(conn, change, offset, &cause, &body)? == 0 {
             return Ok(Applied::Known);
         }
         if change.transition == Transition::Raised || update_alert(conn, change, offset, &body)? == 1 {
@@ -70,7 +70,7 @@ fn reconcile(
             Transition::Raised => Ok(Applied::Known),
             _ => {
                 let cause = change.cause.key();
-                log(conn, change, offset, &cause, body)?;
+                insert_change(conn, change, offset, &cause, body)?;
                 Ok(Applied::Logged(logged(change, offset, cause, arrived)))
             }
         };
@@ -87,7 +87,7 @@ fn reconcile(
         // Nothing to merge with, so the alert as the shard sees it is all there is.
         insert_alert(conn, change, offset, body)?;
         let cause = change.cause.key();
-        log(conn, change, offset, &cause, body)?;
+        insert_change(conn, change, offset, &cause, body)?;
         return Ok(Applied::Logged(logged(change, offset, cause, arrived)));
     };
     let open = parse_alert(&open)?;
@@ -138,13 +138,6 @@ fn rebase(mut open: Alert, change: &AlertChange) -> Option<AlertChange> {
     }
 }
 
-fn insert_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &str) -> QueryResult<usize> {
-    diesel::insert_into(alert::table)
-        .values(AlertRow::new(change, offset, body))
-        .on_conflict_do_nothing()
-        .execute(conn)
-}
-
 /// Absolute values, and only over a smaller offset: a replay changes nothing.
 fn update_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &str) -> QueryResult<usize> {
     struct UpdateAlert;
@@ -161,15 +154,6 @@ fn update_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &st
     const SQL: &str = "UPDATE alert SET state = ?, is_open = ?, count = ?, last_offset = ?, body = ? \
                        WHERE alert_id = ? AND last_offset < ?";
     Statement::<UpdateAlert>::new(SQL, &binds).execute(conn)
-}
-
-fn log(conn: &mut Conn, change: &AlertChange, offset: Offset, cause: &str, body: &str) -> QueryResult<usize> {
-    diesel::insert_into(alert_change::table)
-        .values(ChangeRow::new(change, offset, cause, body))
-        // Not on the offset: two writers must fail loudly.
-        .on_conflict((alert_change::alert_id, alert_change::cause, alert_change::transition))
-        .do_nothing()
-        .execute(conn)
 }
 
 /// An alert from the body of its row.

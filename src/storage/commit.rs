@@ -12,14 +12,13 @@ use diesel::prelude::*;
 use super::apply::{Applied, apply_change};
 use super::command::{self, Command, CommandError, CommandReply};
 use super::database::{Conn, Database, StorageError};
-use super::rows::{EventRow, StatusRow, VitalsRow};
-use super::schema::{alert_change, device_status, event, vitals};
+use super::rows::{StatusRow, fill_vitals, insert_event, insert_vitals};
+use super::schema::{alert_change, device_status};
 use super::statement::{Bind, Statement};
 use crate::domain::alert::{AlertChange, LoggedChange};
 use crate::domain::ids::{AlertId, DeviceSn, Offset};
-use crate::domain::record::{EventRecord, Records, VitalsRecord};
+use crate::domain::record::{Records, VitalsRecord};
 use crate::domain::time::UtcMillis;
-use crate::domain::vitals::Metric;
 
 /// The write connection and the offset allocator in one: whoever holds it is the writer. It moves
 /// into the blocking call and back; one that is lost in a panic is opened anew.
@@ -176,56 +175,12 @@ fn merge_sample(
     }
 }
 
-fn insert_event(conn: &mut Conn, record: &EventRecord, alert_id: Option<AlertId>) -> QueryResult<usize> {
-    if alert_id == record.alert_id {
-        return diesel::insert_into(event::table)
-            .values(EventRow::new(record))
-            .on_conflict_do_nothing()
-            .execute(conn);
-    }
-    let renamed = EventRecord { alert_id, ..record.clone() };
-    diesel::insert_into(event::table).values(EventRow::new(&renamed)).on_conflict_do_nothing().execute(conn)
-}
-
 /// Inserts, or fills what is empty where the key is taken.
 fn store_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
-    let inserted = diesel::insert_into(vitals::table)
-        .values(VitalsRow::new(record))
-        .on_conflict_do_nothing()
-        .execute(conn)?;
-    if inserted == 1 { Ok(inserted) } else { fill_vitals(conn, record) }
-}
-
-fn fill_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
-    struct FillVitals;
-    const SQL: &str = "UPDATE vitals SET heart_rate = coalesce(heart_rate, ?), \
-        blood_oxygen = coalesce(blood_oxygen, ?), body_temperature = coalesce(body_temperature, ?), \
-        blood_pressure_systolic = coalesce(blood_pressure_systolic, ?), \
-        blood_pressure_diastolic = coalesce(blood_pressure_diastolic, ?), stress = coalesce(stress, ?), \
-        step = coalesce(step, ?), distance = coalesce(distance, ?), calorie = coalesce(calorie, ?), \
-        latitude = coalesce(latitude, ?), longitude = coalesce(longitude, ?), \
-        altitude = coalesce(altitude, ?), sleep = coalesce(sleep, ?), \
-        exercise_daily = coalesce(exercise_daily, ?), exercise_week = coalesce(exercise_week, ?), \
-        scientific_sleep = coalesce(scientific_sleep, ?), workout = coalesce(workout, ?), \
-        extra = coalesce(extra, ?) WHERE device_sn = ? AND measured_ms = ?";
-    let mut binds: Vec<Bind<'_>> =
-        Metric::ALL.iter().map(|metric| Bind::OptionalDouble(record.metrics.get(*metric))).collect();
-    let location = record.location;
-    let history = &record.history;
-    binds.extend([
-        Bind::OptionalDouble(location.map(|location| location.latitude)),
-        Bind::OptionalDouble(location.map(|location| location.longitude)),
-        Bind::OptionalDouble(location.and_then(|location| location.altitude)),
-        Bind::OptionalText(history.sleep.as_deref()),
-        Bind::OptionalText(history.exercise_daily.as_deref()),
-        Bind::OptionalText(history.exercise_week.as_deref()),
-        Bind::OptionalText(history.scientific_sleep.as_deref()),
-        Bind::OptionalText(history.workout.as_deref()),
-        Bind::OptionalText(record.extra.as_deref()),
-        Bind::Text(record.device_sn.as_str()),
-        Bind::BigInt(record.measured_at.0),
-    ]);
-    Statement::<FillVitals>::new(SQL, &binds).execute(conn)
+    match insert_vitals(conn, record)? {
+        0 => fill_vitals(conn, record),
+        inserted => Ok(inserted),
+    }
 }
 
 /// The owner is not touched: only a binding changes it.

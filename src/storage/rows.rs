@@ -1,145 +1,186 @@
-//! Rows as they are inserted: domain records borrowed into columns.
+//! Domain records as rows: one prepared INSERT per table, skipped where the key is taken.
 
 use diesel::prelude::*;
 
-use super::schema::{alert, alert_change, device_status, event, vitals};
+use super::database::Conn;
+use super::schema::device_status;
+use super::statement::{Bind, Statement};
 use crate::domain::alert::AlertChange;
 use crate::domain::event::Location;
-use crate::domain::ids::Offset;
+use crate::domain::ids::{AlertId, Offset};
 use crate::domain::record::{EventRecord, StatusRecord, VitalsRecord};
 use crate::domain::status::Charging;
 use crate::domain::vitals::Metric;
 
-#[derive(Insertable)]
-#[diesel(table_name = event, treat_none_as_default_value = false)]
-pub(super) struct EventRow<'a> {
-    event_id: &'a [u8],
-    device_sn: &'a str,
-    customer_id: &'a str,
-    org_id: Option<&'a str>,
-    person_id: Option<&'a str>,
-    binding_id: i64,
-    event_type: &'a str,
-    type_key: String,
-    value: Option<&'a str>,
-    occurred_ms: i64,
-    time_source: &'a str,
-    received_ms: i64,
-    client_event_id: Option<&'a str>,
-    level: Option<&'a str>,
-    description: Option<&'a str>,
-    latitude: Option<f64>,
-    longitude: Option<f64>,
-    altitude: Option<f64>,
-    vitals_ms: Option<i64>,
-    claims: Option<String>,
-    extra: Option<&'a str>,
-    warnings: Option<&'a str>,
-    identity_hash: Option<&'a [u8]>,
-    alert_id: Option<i64>,
-    evaluated: bool,
+/// Inserts an event under the alert that it really raised or repeated. 0 if it is stored already.
+pub(super) fn insert_event(
+    conn: &mut Conn,
+    record: &EventRecord,
+    alert_id: Option<AlertId>,
+) -> QueryResult<usize> {
+    struct InsertEvent;
+    const SQL: &str = "INSERT INTO event (event_id, device_sn, customer_id, org_id, person_id, binding_id, \
+        event_type, type_key, value, occurred_ms, time_source, received_ms, client_event_id, level, \
+        description, latitude, longitude, altitude, vitals_ms, claims, extra, warnings, identity_hash, \
+        alert_id, evaluated) \
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+        ON CONFLICT DO NOTHING";
+    let (event, owner) = (&record.event, &record.owner);
+    let type_key = event.short_type().to_lowercase();
+    // A map of texts: there is nothing in it that could fail to be written.
+    let claims =
+        (!record.claims.is_empty()).then(|| serde_json::to_string(&record.claims).unwrap_or_default());
+    let [latitude, longitude, altitude] = coordinates(event.location);
+    let binds = [
+        Bind::Bytes(&record.event_id.0),
+        Bind::Text(record.device_sn.as_str()),
+        Bind::Text(owner.customer_id.as_str()),
+        Bind::OptionalText(owner.org_id.as_ref().map(|id| id.as_str())),
+        Bind::OptionalText(owner.person_id.as_ref().map(|id| id.as_str())),
+        Bind::BigInt(owner.binding_id.0),
+        Bind::Text(&event.event_type),
+        Bind::Text(&type_key),
+        Bind::OptionalText(event.value.as_deref()),
+        Bind::BigInt(record.occurred_at.0),
+        Bind::Text(record.time_source.name()),
+        Bind::BigInt(record.received_at.0),
+        Bind::OptionalText(event.client_event_id.as_deref()),
+        Bind::OptionalText(event.level.as_deref()),
+        Bind::OptionalText(event.description.as_deref()),
+        latitude,
+        longitude,
+        altitude,
+        Bind::OptionalBigInt(record.vitals_at.map(|at| at.0)),
+        Bind::OptionalText(claims.as_deref()),
+        Bind::OptionalText(record.extra.as_deref()),
+        Bind::OptionalText(record.warnings.as_deref()),
+        Bind::OptionalBytes(record.identity_hash.as_ref().map(|hash| hash.as_slice())),
+        Bind::OptionalBigInt(alert_id.map(|id| id.0)),
+        Bind::Bool(record.evaluated),
+    ];
+    Statement::<InsertEvent>::new(SQL, &binds).execute(conn)
 }
 
-impl<'a> EventRow<'a> {
-    pub fn new(record: &'a EventRecord) -> Self {
-        let (latitude, longitude, altitude) = coordinates(record.event.location);
-        // Texts of a map of texts: there is nothing in it that could fail to be written.
-        let claims =
-            (!record.claims.is_empty()).then(|| serde_json::to_string(&record.claims).unwrap_or_default());
-        Self {
-            event_id: &record.event_id.0,
-            device_sn: record.device_sn.as_str(),
-            customer_id: record.owner.customer_id.as_str(),
-            org_id: record.owner.org_id.as_ref().map(|id| id.as_str()),
-            person_id: record.owner.person_id.as_ref().map(|id| id.as_str()),
-            binding_id: record.owner.binding_id.0,
-            event_type: &record.event.event_type,
-            type_key: record.event.short_type().to_lowercase(),
-            value: record.event.value.as_deref(),
-            occurred_ms: record.occurred_at.0,
-            time_source: record.time_source.name(),
-            received_ms: record.received_at.0,
-            client_event_id: record.event.client_event_id.as_deref(),
-            level: record.event.level.as_deref(),
-            description: record.event.description.as_deref(),
-            latitude,
-            longitude,
-            altitude,
-            vitals_ms: record.vitals_at.map(|at| at.0),
-            claims,
-            extra: record.extra.as_deref(),
-            warnings: record.warnings.as_deref(),
-            identity_hash: record.identity_hash.as_ref().map(|hash| hash.as_slice()),
-            alert_id: record.alert_id.map(|id| id.0),
-            evaluated: record.evaluated,
-        }
-    }
+/// Inserts a sample. 0 if its key is taken.
+pub(super) fn insert_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
+    struct InsertVitals;
+    const SQL: &str = "INSERT INTO vitals (heart_rate, blood_oxygen, body_temperature, \
+        blood_pressure_systolic, blood_pressure_diastolic, stress, step, distance, calorie, \
+        latitude, longitude, altitude, sleep, exercise_daily, exercise_week, scientific_sleep, workout, \
+        extra, device_sn, measured_ms, received_ms, customer_id, person_id, upload_method, worn, \
+        identity_hash) \
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+        ON CONFLICT DO NOTHING";
+    let mut binds = measured(record);
+    binds.extend([
+        Bind::Text(record.device_sn.as_str()),
+        Bind::BigInt(record.measured_at.0),
+        Bind::BigInt(record.received_at.0),
+        Bind::Text(record.owner.customer_id.as_str()),
+        Bind::OptionalText(record.owner.person_id.as_ref().map(|id| id.as_str())),
+        Bind::OptionalText(record.upload_method.as_deref()),
+        Bind::Bool(record.worn),
+        Bind::OptionalBytes(record.identity_hash.as_ref().map(|hash| hash.as_slice())),
+    ]);
+    Statement::<InsertVitals>::new(SQL, &binds).execute(conn)
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = vitals, treat_none_as_default_value = false)]
-pub(super) struct VitalsRow<'a> {
-    device_sn: &'a str,
-    measured_ms: i64,
-    received_ms: i64,
-    customer_id: &'a str,
-    person_id: Option<&'a str>,
-    heart_rate: Option<f64>,
-    blood_oxygen: Option<f64>,
-    body_temperature: Option<f64>,
-    blood_pressure_systolic: Option<f64>,
-    blood_pressure_diastolic: Option<f64>,
-    stress: Option<f64>,
-    step: Option<f64>,
-    distance: Option<f64>,
-    calorie: Option<f64>,
-    latitude: Option<f64>,
-    longitude: Option<f64>,
-    altitude: Option<f64>,
-    upload_method: Option<&'a str>,
-    sleep: Option<&'a str>,
-    exercise_daily: Option<&'a str>,
-    exercise_week: Option<&'a str>,
-    scientific_sleep: Option<&'a str>,
-    workout: Option<&'a str>,
-    worn: bool,
-    identity_hash: Option<&'a [u8]>,
-    extra: Option<&'a str>,
+/// Fills what is empty in a stored sample; what was measured stays.
+pub(super) fn fill_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
+    struct FillVitals;
+    const SQL: &str = "UPDATE vitals SET heart_rate = coalesce(heart_rate, ?), \
+        blood_oxygen = coalesce(blood_oxygen, ?), body_temperature = coalesce(body_temperature, ?), \
+        blood_pressure_systolic = coalesce(blood_pressure_systolic, ?), \
+        blood_pressure_diastolic = coalesce(blood_pressure_diastolic, ?), stress = coalesce(stress, ?), \
+        step = coalesce(step, ?), distance = coalesce(distance, ?), calorie = coalesce(calorie, ?), \
+        latitude = coalesce(latitude, ?), longitude = coalesce(longitude, ?), \
+        altitude = coalesce(altitude, ?), sleep = coalesce(sleep, ?), \
+        exercise_daily = coalesce(exercise_daily, ?), exercise_week = coalesce(exercise_week, ?), \
+        scientific_sleep = coalesce(scientific_sleep, ?), workout = coalesce(workout, ?), \
+        extra = coalesce(extra, ?) WHERE device_sn = ? AND measured_ms = ?";
+    let mut binds = measured(record);
+    binds.extend([Bind::Text(record.device_sn.as_str()), Bind::BigInt(record.measured_at.0)]);
+    Statement::<FillVitals>::new(SQL, &binds).execute(conn)
 }
 
-impl<'a> VitalsRow<'a> {
-    pub fn new(record: &'a VitalsRecord) -> Self {
-        let (latitude, longitude, altitude) = coordinates(record.location);
-        let metric = |metric| record.metrics.get(metric);
-        Self {
-            device_sn: record.device_sn.as_str(),
-            measured_ms: record.measured_at.0,
-            received_ms: record.received_at.0,
-            customer_id: record.owner.customer_id.as_str(),
-            person_id: record.owner.person_id.as_ref().map(|id| id.as_str()),
-            heart_rate: metric(Metric::HeartRate),
-            blood_oxygen: metric(Metric::BloodOxygen),
-            body_temperature: metric(Metric::BodyTemperature),
-            blood_pressure_systolic: metric(Metric::BloodPressureSystolic),
-            blood_pressure_diastolic: metric(Metric::BloodPressureDiastolic),
-            stress: metric(Metric::Stress),
-            step: metric(Metric::Step),
-            distance: metric(Metric::Distance),
-            calorie: metric(Metric::Calorie),
-            latitude,
-            longitude,
-            altitude,
-            upload_method: record.upload_method.as_deref(),
-            sleep: record.history.sleep.as_deref(),
-            exercise_daily: record.history.exercise_daily.as_deref(),
-            exercise_week: record.history.exercise_week.as_deref(),
-            scientific_sleep: record.history.scientific_sleep.as_deref(),
-            workout: record.history.workout.as_deref(),
-            worn: record.worn,
-            identity_hash: record.identity_hash.as_ref().map(|hash| hash.as_slice()),
-            extra: record.extra.as_deref(),
-        }
-    }
+/// What a sample measured, in the order of both statements above.
+fn measured(record: &VitalsRecord) -> Vec<Bind<'_>> {
+    let mut binds = Vec::with_capacity(26);
+    binds.extend(Metric::ALL.iter().map(|metric| Bind::OptionalDouble(record.metrics.get(*metric))));
+    binds.extend(coordinates(record.location));
+    let history = &record.history;
+    binds.extend(
+        [
+            &history.sleep,
+            &history.exercise_daily,
+            &history.exercise_week,
+            &history.scientific_sleep,
+            &history.workout,
+            &record.extra,
+        ]
+        .map(|text| Bind::OptionalText(text.as_deref())),
+    );
+    binds
+}
+
+/// Inserts the alert of a raise. 0 if its id or its open key is taken.
+pub(super) fn insert_alert(
+    conn: &mut Conn,
+    change: &AlertChange,
+    offset: Offset,
+    body: &str,
+) -> QueryResult<usize> {
+    struct InsertAlert;
+    const SQL: &str = "INSERT INTO alert (alert_id, rule_id, device_sn, binding_id, customer_id, severity, \
+        state, is_open, count, occurred_ms, raised_ms, last_offset, body) \
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    let alert = &change.alert;
+    let binds = [
+        Bind::BigInt(alert.alert_id.0),
+        Bind::Text(alert.rule_id.as_str()),
+        Bind::Text(alert.device_sn.as_str()),
+        Bind::BigInt(alert.binding_id.0),
+        Bind::Text(alert.customer_id.as_str()),
+        Bind::Text(alert.severity.name()),
+        Bind::Text(alert.state.name()),
+        Bind::Bool(alert.state.is_open()),
+        Bind::Integer(i32::try_from(alert.count).unwrap_or(i32::MAX)),
+        Bind::BigInt(alert.occurred_at.0),
+        Bind::BigInt(alert.raised_at.0),
+        Bind::BigInt(offset),
+        Bind::Text(body),
+    ];
+    Statement::<InsertAlert>::new(SQL, &binds).execute(conn)
+}
+
+/// Writes a line of the log. 0 if its cause is known; a taken offset is an error, since two
+/// writers must fail loudly.
+pub(super) fn insert_change(
+    conn: &mut Conn,
+    change: &AlertChange,
+    offset: Offset,
+    cause: &str,
+    body: &str,
+) -> QueryResult<usize> {
+    struct InsertChange;
+    const SQL: &str = "INSERT INTO alert_change (change_offset, alert_id, transition, cause, at_ms, actor, \
+        note, quiet, device_sn, customer_id, severity, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+        ON CONFLICT (alert_id, cause, transition) DO NOTHING";
+    let binds = [
+        Bind::BigInt(offset),
+        Bind::BigInt(change.alert.alert_id.0),
+        Bind::Text(change.transition.name()),
+        Bind::Text(cause),
+        Bind::BigInt(change.at.0),
+        Bind::OptionalText(change.actor.as_deref()),
+        Bind::OptionalText(change.note.as_deref()),
+        Bind::Bool(change.quiet),
+        Bind::Text(change.alert.device_sn.as_str()),
+        Bind::Text(change.alert.customer_id.as_str()),
+        Bind::Text(change.alert.severity.name()),
+        Bind::Text(body),
+    ];
+    Statement::<InsertChange>::new(SQL, &binds).execute(conn)
 }
 
 #[derive(Insertable)]
@@ -192,85 +233,11 @@ impl<'a> StatusRow<'a> {
     }
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = alert, treat_none_as_default_value = false)]
-pub(super) struct AlertRow<'a> {
-    alert_id: i64,
-    rule_id: &'a str,
-    device_sn: &'a str,
-    binding_id: i64,
-    customer_id: &'a str,
-    severity: &'a str,
-    state: &'a str,
-    is_open: bool,
-    count: i32,
-    occurred_ms: i64,
-    raised_ms: i64,
-    last_offset: i64,
-    body: &'a str,
-}
-
-impl<'a> AlertRow<'a> {
-    /// `body` is the alert as JSON.
-    pub fn new(change: &'a AlertChange, offset: Offset, body: &'a str) -> Self {
-        let alert = &change.alert;
-        Self {
-            alert_id: alert.alert_id.0,
-            rule_id: alert.rule_id.as_str(),
-            device_sn: alert.device_sn.as_str(),
-            binding_id: alert.binding_id.0,
-            customer_id: alert.customer_id.as_str(),
-            severity: alert.severity.name(),
-            state: alert.state.name(),
-            is_open: alert.state.is_open(),
-            count: i32::try_from(alert.count).unwrap_or(i32::MAX),
-            occurred_ms: alert.occurred_at.0,
-            raised_ms: alert.raised_at.0,
-            last_offset: offset,
-            body,
-        }
-    }
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = alert_change, treat_none_as_default_value = false)]
-pub(super) struct ChangeRow<'a> {
-    change_offset: i64,
-    alert_id: i64,
-    transition: &'a str,
-    cause: &'a str,
-    at_ms: i64,
-    actor: Option<&'a str>,
-    note: Option<&'a str>,
-    quiet: bool,
-    device_sn: &'a str,
-    customer_id: &'a str,
-    severity: &'a str,
-    body: &'a str,
-}
-
-impl<'a> ChangeRow<'a> {
-    pub fn new(change: &'a AlertChange, offset: Offset, cause: &'a str, body: &'a str) -> Self {
-        Self {
-            change_offset: offset,
-            alert_id: change.alert.alert_id.0,
-            transition: change.transition.name(),
-            cause,
-            at_ms: change.at.0,
-            actor: change.actor.as_deref(),
-            note: change.note.as_deref(),
-            quiet: change.quiet,
-            device_sn: change.alert.device_sn.as_str(),
-            customer_id: change.alert.customer_id.as_str(),
-            severity: change.alert.severity.name(),
-            body,
-        }
-    }
-}
-
-fn coordinates(location: Option<Location>) -> (Option<f64>, Option<f64>, Option<f64>) {
-    match location {
-        Some(location) => (Some(location.latitude), Some(location.longitude), location.altitude),
-        None => (None, None, None),
-    }
+fn coordinates(location: Option<Location>) -> [Bind<'static>; 3] {
+    [
+        location.map(|location| location.latitude),
+        location.map(|location| location.longitude),
+        location.and_then(|location| location.altitude),
+    ]
+    .map(Bind::OptionalDouble)
 }
