@@ -1,4 +1,5 @@
 mod faults;
+mod pipeline;
 mod rest;
 mod session;
 mod support;
