@@ -1,3 +1,4 @@
+mod pipeline;
 mod rest;
 mod session;
 mod support;

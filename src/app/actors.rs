@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use actix::{Actor, Arbiter, ArbiterHandle, Supervisor};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context, Supervisor};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
@@ -280,14 +280,22 @@ fn start_writer(
     builder.spawn(&health, move || {
         let (supervised, config, database) = (supervised.clone(), config.clone(), database.clone());
         let (token, announce) = (token.clone(), announce.clone());
-        let addr = Supervisor::start_in_arbiter(&arbiter, move |_| {
+        let to = to.clone();
+        let point = move |addr: &Addr<BatchWriter>| {
+            to.0.point_to(addr);
+            to.1.point_to(addr);
+            to.2.point_to(addr);
+            to.3.point_to(addr);
+            to.4.point_to(addr);
+        };
+        let point_first = point.clone();
+        let addr = Supervisor::start_in_arbiter(&arbiter, move |ctx: &mut Context<BatchWriter>| {
+            // Before it runs: shards answer its first word at once.
+            point_first(&ctx.address());
             BatchWriter::new(supervised, config, database, token, announce)
         });
-        to.0.point_to(&addr);
-        to.1.point_to(&addr);
-        to.2.point_to(&addr);
-        to.3.point_to(&addr);
-        to.4.point_to(&addr);
+        // And before this returns: its caller sends to it.
+        point(&addr);
     });
     WriterLinks { write, barrier, administer, shown, flush }
 }
@@ -336,13 +344,22 @@ fn start_shard(
     let (deps, sinks) = (deps.clone(), sinks.clone());
     builder.spawn(health, move || {
         let (supervised, deps, sinks) = (supervised.clone(), deps.clone(), sinks.clone());
-        let addr =
-            Supervisor::start_in_arbiter(&arbiter, move |_| DeviceActor::new(index, supervised, deps, sinks));
-        to.ingest.point_to(&addr);
-        to.act.point_to(&addr);
-        to.binding_changed.point_to(&addr);
-        to.drain.point_to(&addr);
-        notice.point_to(&addr);
+        let (to, notice) = (to.clone(), notice.clone());
+        let point = move |addr: &Addr<DeviceActor>| {
+            to.ingest.point_to(addr);
+            to.act.point_to(addr);
+            to.binding_changed.point_to(addr);
+            to.drain.point_to(addr);
+            notice.point_to(addr);
+        };
+        let point_first = point.clone();
+        let addr = Supervisor::start_in_arbiter(&arbiter, move |ctx: &mut Context<DeviceActor>| {
+            // Before it runs: the answer to its first barrier must find it, or it waits for ever.
+            point_first(&ctx.address());
+            DeviceActor::new(index, supervised, deps, sinks)
+        });
+        // And before this returns: its caller sends to it.
+        point(&addr);
     });
     links
 }

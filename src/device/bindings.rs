@@ -75,14 +75,15 @@ impl Bindings {
         known
     }
 
-    /// Takes what a read that began at `began` has found; `None` is "nobody".
-    pub fn learn(&self, device: &DeviceSn, owner: Option<Owner>, began: Instant) -> Arc<Owner> {
+    /// Takes what a read that began at `began` has found; `None` is "nobody". Answers `None` if the
+    /// binding was changed since: it must be read again.
+    pub fn learn(&self, device: &DeviceSn, owner: Option<Owner>, began: Instant) -> Option<Arc<Owner>> {
         let owner = owner.map_or_else(|| self.unbound.clone(), Arc::new);
         let mut entries = self.entries();
         let invalidated =
             entries.cache_get(device).and_then(|known| known.invalidated).filter(|changed| *changed >= began);
         entries.cache_set(device.clone(), Entry { owner: owner.clone(), at: began, invalidated });
-        owner
+        invalidated.is_none().then_some(owner)
     }
 
     /// The binding was changed here: the next report waits for a fresh look.
@@ -104,5 +105,23 @@ impl Bindings {
         let mut entries = self.entries();
         let entry = entries.cache_get(device)?;
         entry.owner.is_bound().then(|| entry.owner.customer_id.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_relied_on() {
+        let bindings = Bindings::new(&DeviceConfig::default(), Arc::new(Metrics::register().0));
+        let device = DeviceSn::parse("w1").expect("a serial");
+        let began = Instant::now();
+        bindings.invalidate(&device, began + Duration::from_millis(1));
+        assert!(bindings.learn(&device, None, began).is_none());
+        let again = began + Duration::from_millis(2);
+        assert!(matches!(bindings.owner(&device, again), Known::Stale(_)));
+        assert!(bindings.learn(&device, None, again).is_some());
+        assert!(matches!(bindings.owner(&device, again), Known::Fresh(_)));
     }
 }

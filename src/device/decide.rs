@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::alert::{Alert, AlertChange, Cause, Occurrence};
 use crate::domain::device::DeviceState;
 use crate::domain::event::{DeviceReport, EventReport, ReportBody};
-use crate::domain::identity::{self, EventIdentity, HASH_WINDOW_TIMELESS_MS};
+use crate::domain::identity::{self, EventIdentity, HASH_WINDOW_MS, HASH_WINDOW_TIMELESS_MS};
 use crate::domain::ids::{AlertId, CustomerId, DeviceSn};
 use crate::domain::owner::Owner;
 use crate::domain::recent::{Sample, SeenEvent};
@@ -133,8 +133,10 @@ pub fn other(state: &mut DeviceState, report: &DeviceReport, given: &Circumstanc
                 (_, TimeSource::Arrival) => {
                     // A replay of a record without a time lands where the first one did.
                     let hash = report.body_hash;
-                    let known = state.samples.stored_by_hash(&hash, received_at, HASH_WINDOW_TIMELESS_MS);
-                    let at = known.unwrap_or(received_at);
+                    let window_ms =
+                        if sample.time.is_some() { HASH_WINDOW_MS } else { HASH_WINDOW_TIMELESS_MS };
+                    let known = state.samples.stored_by_hash(&hash, received_at, window_ms);
+                    let at = known.unwrap_or_else(|| state.samples.free_time(received_at));
                     state.samples.remember_hash(hash, at);
                     (at, Some(hash))
                 }

@@ -205,10 +205,12 @@ impl Shard {
         self.loads = self.loads.saturating_sub(1);
         for Loaded { device_sn, owner, device } in devices {
             let owner = self.deps.bindings.learn(&device_sn, owner, began);
-            if generation != self.generation || self.waiting.is_barred(&device_sn) {
+            let outdated = generation != self.generation || self.waiting.is_barred(&device_sn);
+            // Among what waits may be a report from after a change of the binding.
+            let Some(owner) = owner.filter(|_| !outdated) else {
                 self.waiting.loading_failed(&[device_sn]);
                 continue;
-            }
+            };
             if let Some(loaded) = device {
                 if !loaded.known && !owner.is_bound() && !self.admit_stranger() {
                     self.decide_unregistered(&device_sn, &owner);

@@ -1,7 +1,7 @@
 //! What a device's state remembers of its own past: enough to know a duplicate without asking
 //! the database, and to judge several samples in a row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::identity::EventIdentity;
 use super::ids::{AlertId, EventId};
@@ -13,6 +13,8 @@ use super::vitals::{Metric, Metrics};
 pub const EVENTS_MAX: usize = 128;
 /// Samples remembered per device.
 pub const SAMPLES_MAX: usize = 16;
+/// Hashes of timeless records remembered per device: a watch replays at most 100 of them.
+pub const HASHES_MAX: usize = 128;
 
 /// An event that the shard has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub enum Lookup {
 ///
 /// Ids begin with their time, so the newest by id are known to be complete down to the smallest
 /// one that was ever dropped or not loaded: above that floor, what is not here does not exist.
+/// What has not committed is here however old it is, because storage could not tell of it.
 #[derive(Debug, Clone, Default)]
 pub struct RecentEvents {
     timed: BTreeMap<EventId, SeenEvent>,
@@ -44,20 +47,32 @@ pub struct RecentEvents {
     hashed: HashMap<[u8; 32], (EventId, UtcMillis, SeenEvent)>,
     /// Arrival time up to which hashes may be missing.
     hashed_floor: Option<UtcMillis>,
+    /// Not committed yet. Bounded by their permits.
+    pending: HashMap<EventId, Pending>,
+    pending_hashes: HashMap<[u8; 32], EventId>,
+    /// Came when memory held as many newer ones; the last of them, in order of their commits. A
+    /// read of storage that began before such a commit does not know of it.
+    late: VecDeque<(EventId, SeenEvent)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    hash: Option<([u8; 32], UtcMillis)>,
+    seen: SeenEvent,
 }
 
 impl RecentEvents {
     pub fn lookup(&self, identity: &EventIdentity, now: UtcMillis) -> Lookup {
         if let Some(id) = identity.timed
-            && let Some(seen) = self.timed.get(&id)
+            && let Some(seen) = self.by_id(id)
         {
-            return Lookup::Duplicate { event_id: id, seen: *seen };
+            return Lookup::Duplicate { event_id: id, seen };
         }
         if let Some(hashed) = identity.hashed
-            && let Some((id, first, seen)) = self.hashed.get(&hashed.hash)
-            && now.ms_since(*first) < hashed.window_ms
+            && let Some((id, first, seen)) = self.by_hash(&hashed.hash)
+            && now.ms_since(first) < hashed.window_ms
         {
-            return Lookup::Duplicate { event_id: *id, seen: *seen };
+            return Lookup::Duplicate { event_id: id, seen };
         }
         let below_timed = match (identity.timed, self.timed_floor) {
             (Some(id), Some(floor)) => id <= floor,
@@ -70,26 +85,59 @@ impl RecentEvents {
         if below_timed || below_hashed { Lookup::AskStorage } else { Lookup::New }
     }
 
+    fn by_id(&self, id: EventId) -> Option<SeenEvent> {
+        let pending = || self.pending.get(&id).map(|pending| pending.seen);
+        let late = || self.late.iter().find(|(late, _)| *late == id).map(|(_, seen)| *seen);
+        self.timed.get(&id).copied().or_else(pending).or_else(late)
+    }
+
+    fn by_hash(&self, hash: &[u8; 32]) -> Option<(EventId, UtcMillis, SeenEvent)> {
+        // An event under way is newer than what is stored under the same hash.
+        let pending = self.pending_hashes.get(hash).and_then(|id| {
+            let pending = self.pending.get(id)?;
+            Some((*id, pending.hash?.1, pending.seen))
+        });
+        pending.or_else(|| self.hashed.get(hash).copied())
+    }
+
     /// Remembers an event; `hash` and arrival for one whose bytes are its identity.
     pub fn insert(&mut self, id: EventId, hash: Option<([u8; 32], UtcMillis)>, seen: SeenEvent) {
-        if let Some((hash, arrival)) = hash {
-            self.hashed.insert(hash, (id, arrival, seen));
-            if self.hashed.len() > EVENTS_MAX
-                && let Some((oldest, at)) = self
-                    .hashed
-                    .iter()
-                    .min_by_key(|(_, (_, at, _))| *at)
-                    .map(|(hash, (_, at, _))| (*hash, *at))
-            {
-                self.hashed.remove(&oldest);
-                self.hashed_floor = self.hashed_floor.max(Some(at));
+        if !seen.committed {
+            if let Some((hash, _)) = hash {
+                self.pending_hashes.insert(hash, id);
             }
+            self.pending.insert(id, Pending { hash, seen });
+            return;
+        }
+        if let Some((hash, arrival)) = hash {
+            self.insert_hashed(hash, id, arrival, seen);
         }
         self.timed.insert(id, seen);
         if self.timed.len() > EVENTS_MAX
-            && let Some((oldest, _)) = self.timed.pop_first()
+            && let Some((oldest, dropped)) = self.timed.pop_first()
         {
             self.timed_floor = self.timed_floor.max(Some(oldest));
+            if oldest == id {
+                self.late.push_back((oldest, dropped));
+                if self.late.len() > EVENTS_MAX {
+                    self.late.pop_front();
+                }
+            }
+        }
+    }
+
+    fn insert_hashed(&mut self, hash: [u8; 32], id: EventId, arrival: UtcMillis, seen: SeenEvent) {
+        // The same bytes after their window are another event; the newest one counts.
+        if self.hashed.get(&hash).is_some_and(|(_, known, _)| *known > arrival) {
+            return;
+        }
+        self.hashed.insert(hash, (id, arrival, seen));
+        if self.hashed.len() > EVENTS_MAX
+            && let Some((oldest, at)) =
+                self.hashed.iter().min_by_key(|(_, (_, at, _))| *at).map(|(hash, (_, at, _))| (*hash, *at))
+        {
+            self.hashed.remove(&oldest);
+            self.hashed_floor = self.hashed_floor.max(Some(at));
         }
     }
 
@@ -105,15 +153,13 @@ impl RecentEvents {
 
     /// The transaction of `id` has committed, with this alert.
     pub fn committed(&mut self, id: EventId, alert_id: Option<AlertId>) {
-        let now_seen = SeenEvent { alert_id, committed: true };
-        if let Some(seen) = self.timed.get_mut(&id) {
-            *seen = now_seen;
+        let Some(Pending { hash, .. }) = self.pending.remove(&id) else { return };
+        if let Some((hash, _)) = hash
+            && self.pending_hashes.get(&hash) == Some(&id)
+        {
+            self.pending_hashes.remove(&hash);
         }
-        for (other, _, seen) in self.hashed.values_mut() {
-            if *other == id {
-                *seen = now_seen;
-            }
-        }
+        self.insert(id, hash, SeenEvent { alert_id, committed: true });
     }
 }
 
@@ -198,8 +244,15 @@ impl RecentSamples {
     pub fn remember_hash(&mut self, hash: [u8; 32], at: UtcMillis) {
         self.by_hash.retain(|(other, _)| *other != hash);
         self.by_hash.push((hash, at));
-        if self.by_hash.len() > SAMPLES_MAX {
+        if self.by_hash.len() > HASHES_MAX {
             self.by_hash.remove(0);
         }
+    }
+
+    /// Where to store a timeless record that arrives now: one of its own, although a batch of
+    /// them arrives at one time.
+    pub fn free_time(&self, now: UtcMillis) -> UtcMillis {
+        let last = self.by_hash.iter().map(|(_, at)| *at).max();
+        last.map_or(now, |last| now.max(last.saturating_add_ms(1)))
     }
 }

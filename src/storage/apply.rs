@@ -79,7 +79,7 @@ fn reconcile(
         .filter(alert::device_sn.eq(change.alert.device_sn.as_str()))
         .filter(alert::rule_id.eq(change.alert.rule_id.as_str()))
         .filter(alert::binding_id.eq(change.alert.binding_id.0))
-        .filter(alert::is_open.eq(true))
+        .filter(alert::is_open)
         .select(alert::body)
         .first(conn)
         .optional()?;

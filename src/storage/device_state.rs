@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, Text};
 
 use super::apply::parse_alert;
 use super::database::{Conn, StorageError};
-use super::schema::{alert, device, event};
+use super::schema::{device, event};
 use crate::domain::device::{DeviceState, Wear};
 use crate::domain::identity::EventIdentity;
 use crate::domain::ids::{AlertId, DeviceSn, EventId};
@@ -25,6 +25,14 @@ pub struct LoadedDevice {
     /// False if this device has never been seen.
     pub known: bool,
     pub state: DeviceState,
+}
+
+#[derive(QueryableByName)]
+struct OpenAlert {
+    #[diesel(sql_type = Text)]
+    device_sn: String,
+    #[diesel(sql_type = Text)]
+    body: String,
 }
 
 #[derive(QueryableByName)]
@@ -95,11 +103,12 @@ pub fn load(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<LoadedDevice>, 
         }
     }
 
-    let open: Vec<(String, String)> = alert::table
-        .filter(alert::device_sn.eq_any(&names).and(alert::is_open.eq(true)))
-        .select((alert::device_sn, alert::body))
-        .load(conn)?;
-    for (sn, body) in open {
+    // Left to itself SQLite takes the index of all alerts of a device, open or not.
+    let open = format!(
+        "SELECT device_sn, body FROM alert INDEXED BY alert_open WHERE is_open AND device_sn IN ({})",
+        placeholders(names.len())
+    );
+    for OpenAlert { device_sn: sn, body } in bind_texts(open, &names).load(conn)? {
         if let Some(loaded) = states.get_mut(sn.as_str()) {
             // The serial that strangers share has alerts and no row of its own.
             loaded.known = true;

@@ -1,18 +1,21 @@
 //! A real server in this process, on a free port and a temporary database file, and what tests do
 //! to it. The truth is read from the file with queries of the test's own.
 
+pub mod bodies;
+pub mod stream;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
 use awc::http::{Method, StatusCode};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use watchpost::api::state::ApiState;
 use watchpost::app::{App, AppError};
@@ -66,6 +69,9 @@ impl TestApp {
         config.server.shutdown_timeout_s = 10;
         config.storage.data_dir = dir.path().join("data");
         config.device.shards = 2;
+        // On a busy machine a load may take longer than the default, and without its state an
+        // emergency of a bound device is taken for a stranger's.
+        config.device.emergency_load_timeout_ms = 4_000;
         adjust(&mut config);
         let (clock, hand) = Clock::manual(now);
         let app = App::build_with(config.clone(), clock).await.expect("the server starts");
@@ -86,6 +92,55 @@ impl TestApp {
         drop(self.stop.take());
         self.ended.await.expect("the server does not panic").expect("the server ends well");
         self.dir
+    }
+
+    /// Stops it and starts it again on the same data, at the time that its clock shows.
+    pub async fn restart(self) -> Self {
+        let now = UtcMillis(self.hand.load(Ordering::Relaxed));
+        let dir = self.stop().await;
+        Self::start_in(dir, now, |_| {}).await
+    }
+
+    /// Moves the server's clock.
+    pub fn advance_ms(&self, ms: i64) {
+        self.hand.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// A token that sees what belongs to `customer`.
+    pub async fn token_of(&self, customer: &str) -> String {
+        let body = json!({"name": format!("desk of {customer}"), "customer_id": customer});
+        let made = self.api(Method::POST, "/api/v1/tokens", Some(&body)).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        made.body["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Gives a watch to a customer.
+    pub async fn bind(&self, device_sn: &str, binding: &Value) {
+        let path = format!("/api/v1/devices/{device_sn}/binding");
+        let bound = self.api(Method::PUT, &path, Some(binding)).await;
+        assert_eq!(bound.status, 200, "{}", bound.body);
+    }
+
+    /// Posts a report that must be stored, and answers what was answered.
+    pub async fn stored(&self, path: &str, body: &Value) -> Value {
+        let answer = self.post(path, body).await;
+        assert_eq!(answer.status, 200, "{body} got {}", answer.body);
+        assert_eq!((&answer.body["status"], &answer.body["success"]), (&json!("success"), &json!(true)));
+        answer.body
+    }
+
+    /// An operator's action on an alert; answers the alert.
+    pub async fn act(&self, alert_id: &Value, action: &str) -> Value {
+        let path = format!("/api/v1/alerts/{}/{action}", alert_id.as_str().expect("an alert id"));
+        let acted = self.api(Method::POST, &path, Some(&json!({}))).await;
+        assert_eq!(acted.status, 200, "{}", acted.body);
+        acted.body
+    }
+
+    /// Transitions in the log, in order of their offsets.
+    pub fn logged_transitions(&self) -> Vec<String> {
+        let rows = self.texts("SELECT transition AS value FROM alert_change ORDER BY change_offset");
+        rows.into_iter().flatten().collect()
     }
 
     pub fn database(&self) -> PathBuf {

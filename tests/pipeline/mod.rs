@@ -1,0 +1,14 @@
+//! What the pipeline as a whole promises to watches and to those who watch the screens.
+
+mod alerts;
+mod defects;
+mod duplicates;
+mod loading;
+mod main_job;
+mod metrics;
+mod poison;
+mod replay_window;
+mod rules;
+mod tenants;
+mod vitals;
+mod watch_endpoints;
