@@ -358,11 +358,11 @@ impl Config {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| ConfigError::Read { path: path.into(), source })?;
-                // Parsed into the struct first: only that error names line and column.
-                toml::from_str::<Config>(&text)
-                    .map_err(|err| ConfigError::Parse { path: path.into(), message: err.to_string() })?;
-                toml::from_str(&text)
-                    .map_err(|err| ConfigError::Parse { path: path.into(), message: err.to_string() })?
+                let unreadable =
+                    |err| ConfigError::Parse { path: path.into(), message: one_line(&text, &err) };
+                // Parsed into the struct first: only that error knows where in the file it is.
+                toml::from_str::<Config>(&text).map_err(unreadable)?;
+                toml::from_str(&text).map_err(unreadable)?
             }
         };
         for (name, value) in env {
@@ -385,7 +385,9 @@ impl Config {
             overlay(&template, &mut table, section, key, value)
                 .map_err(|message| ConfigError::Layer(format!("{path}: {message}")))?;
         }
-        let config: Config = table.try_into().map_err(|err| ConfigError::Layer(err.to_string()))?;
+        let config: Config = table
+            .try_into()
+            .map_err(|err: toml::de::Error| ConfigError::Layer(err.to_string().trim().replace('\n', " ")))?;
         config.validate()?;
         Ok(config)
     }
@@ -483,6 +485,18 @@ impl Config {
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => fail(key, "must be at least 1"),
             None => Ok(()),
+        }
+    }
+}
+
+/// Where and what, without the excerpt of the file that the parser's own text has.
+fn one_line(text: &str, err: &toml::de::Error) -> String {
+    let message = err.message().replace('\n', " ");
+    match err.span() {
+        None => message,
+        Some(span) => {
+            let line = text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1;
+            format!("line {line}: {message}")
         }
     }
 }

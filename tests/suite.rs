@@ -1,4 +1,5 @@
 mod pipeline;
+mod faults;
 mod rest;
 mod session;
 mod support;

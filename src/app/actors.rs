@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context, Supervisor};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Supervisor};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
@@ -275,6 +276,13 @@ fn start_writer(
     let shown: Link<AlertShown> = Link::new(NAME, health.clone());
     let flush: Link<Flush> = Link::new(NAME, health.clone());
     let to = (write.clone(), barrier.clone(), administer.clone(), shown.clone(), flush.clone());
+    let point = move |addr: &Addr<BatchWriter>| {
+        to.0.point_to(addr);
+        to.1.point_to(addr);
+        to.2.point_to(addr);
+        to.3.point_to(addr);
+        to.4.point_to(addr);
+    };
     let (supervised, arbiter, token) = (builder.supervised(&health), builder.arbiter(), token_slot());
     let (config, database, announce) = (config.writer.clone(), database.clone(), announce.clone());
     builder.spawn(&health, move || {
@@ -295,6 +303,9 @@ fn start_writer(
             BatchWriter::new(supervised, config, database, token, announce)
         });
         // And before this returns: its caller sends to it.
+        let (token, announce, point_first) = (token.clone(), announce.clone(), point.clone());
+        let addr = Supervisor::start_in_arbiter(&arbiter, move |ctx| {
+            // Before `started()`: shards answer its first word, and their barriers must arrive.
         point(&addr);
     });
     WriterLinks { write, barrier, administer, shown, flush }
@@ -360,6 +371,15 @@ fn start_shard(
         });
         // And before this returns: its caller sends to it.
         point(&addr);
+        let notice = notice.clone();
+        let addr = Supervisor::start_in_arbiter(&arbiter, move |ctx| {
+            // Before `started()`: the answer to its first barrier would find nobody, and without
+            // that answer the shard waits for ever.
+            notice.point_to(&ctx.address());
+        to.ingest.point_to(&addr);
+        to.act.point_to(&addr);
+        to.binding_changed.point_to(&addr);
+        to.drain.point_to(&addr);
     });
     links
 }

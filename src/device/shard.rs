@@ -12,7 +12,7 @@ use super::decide;
 use super::duplicates::{self, Duplicates};
 use super::judge::{Decided, NotDecided, ShardDeps};
 use super::messages::{Act, Ingest};
-use super::states::States;
+use super::states::{InWriter, States};
 use super::waiting::{Waiter, Waiting};
 use crate::domain::alert::ActError;
 use crate::domain::device::DeviceState;
@@ -76,7 +76,7 @@ pub struct Shard {
     duplicates: Duplicates,
     buffer: Vec<WriteItem>,
     urgent: Vec<WriteItem>,
-    in_writer: usize,
+    in_writer: InWriter,
     loads: usize,
     retry_loads_at: Option<Instant>,
     /// Grows whenever something is forgotten: what an older load has read may not be the whole
@@ -95,7 +95,7 @@ impl Shard {
             duplicates: Duplicates::default(),
             buffer: Vec::new(),
             urgent: Vec::new(),
-            in_writer: 0,
+            in_writer: InWriter::default(),
             loads: 0,
             retry_loads_at: None,
             generation: 0,
@@ -112,6 +112,8 @@ impl Shard {
         self.urgent.clear();
         self.in_writer = 0;
         let token = self.new_barrier();
+        self.in_writer.clear();
+        let token = self.new_token();
         self.waiting.bar_all(token);
         self.effects.push(Effect::Barrier { devices: None, token });
     }
@@ -131,7 +133,10 @@ impl Shard {
 
     /// Nothing is queued, waiting or on its way.
     pub fn is_drained(&self) -> bool {
-        self.inbox.is_empty() && self.waiting.is_empty() && self.buffer.is_empty() && self.in_writer == 0
+        self.inbox.is_empty()
+            && self.waiting.is_empty()
+            && self.buffer.is_empty()
+            && self.in_writer.total() == 0
     }
 
     /// Handles a bounded number of reports, then hands on what was decided.
@@ -263,8 +268,8 @@ impl Shard {
     }
 
     pub fn committed(&mut self, items: Vec<CommittedItem>, merged: Vec<DeviceSn>, now: Instant) {
-        self.in_writer = self.in_writer.saturating_sub(items.len());
         for CommittedItem { device_sn, event_id, alert_id } in items {
+            self.in_writer.committed(&device_sn);
             self.states.item_committed(&device_sn, event_id, alert_id);
             if let Some(event_id) = event_id {
                 self.duplicates.committed(&device_sn, event_id, alert_id);
@@ -278,12 +283,10 @@ impl Shard {
 
     /// What was sent for these devices is lost: their states were built on it.
     pub fn given_up(&mut self, devices: Vec<DeviceSn>, now: Instant) {
-        let buffered = self.buffer.len();
         self.buffer.retain(|item| !devices.contains(&item.device_sn));
-        let buffered = buffered - self.buffer.len();
-        let pending: usize = devices.iter().map(|device| self.states.remove(device)).sum();
-        self.in_writer = self.in_writer.saturating_sub(pending.saturating_sub(buffered));
         for device in &devices {
+            self.in_writer.given_up(device);
+            self.states.remove(device);
             self.duplicates.drop_device(device);
         }
         let token = self.new_barrier();
@@ -416,11 +419,13 @@ impl Shard {
     /// Urgent always goes; the rest unless a whole batch of this shard is with the writer.
     fn hand_on(&mut self) {
         for (urgent, items) in [(true, &mut self.urgent), (false, &mut self.buffer)] {
-            if items.is_empty() || (!urgent && self.in_writer >= self.deps.batch_rows) {
+            if items.is_empty() || (!urgent && self.in_writer.total() >= self.deps.batch_rows) {
                 continue;
             }
             let items = std::mem::take(items);
-            self.in_writer += items.len();
+            for item in &items {
+                self.in_writer.handed_on(&item.device_sn);
+            }
             self.effects.push(Effect::Write { urgent, items });
         }
     }

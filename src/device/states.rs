@@ -51,14 +51,9 @@ impl States {
         });
     }
 
-    /// Forgets a device and says how many of its items had not committed.
-    pub fn remove(&mut self, device: &DeviceSn) -> usize {
-        match self.entries.remove(device) {
-            None => 0,
-            Some(entry) => {
-                self.metrics.device_states.dec();
-                entry.pending
-            }
+    pub fn remove(&mut self, device: &DeviceSn) {
+        if self.entries.remove(device).is_some() {
+            self.metrics.device_states.dec();
         }
     }
 
@@ -114,6 +109,43 @@ impl States {
         for (_, device) in candidates.into_iter().take(surplus) {
             self.remove(&device);
         }
+    }
+}
+
+/// Items with the writer, per device: of strangers and of emergencies decided without a state there
+/// is no other trace here.
+#[derive(Debug, Default)]
+pub struct InWriter {
+    by_device: HashMap<DeviceSn, usize>,
+    total: usize,
+}
+
+impl InWriter {
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    pub fn handed_on(&mut self, device: &DeviceSn) {
+        self.total += 1;
+        *self.by_device.entry(device.clone()).or_default() += 1;
+    }
+
+    pub fn committed(&mut self, device: &DeviceSn) {
+        let Some(count) = self.by_device.get_mut(device) else { return };
+        self.total -= 1;
+        *count -= 1;
+        if *count == 0 {
+            self.by_device.remove(device);
+        }
+    }
+
+    /// All of the device's items were given up.
+    pub fn given_up(&mut self, device: &DeviceSn) {
+        self.total -= self.by_device.remove(device).unwrap_or(0);
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 

@@ -19,7 +19,7 @@ pub type Conn = SqliteConnection;
 /// Why storage did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    #[error("open database {}: {message}", path.display())]
+    #[error("open database {}: {message}; choose another --data-dir or --database-url", path.display())]
     Open { path: PathBuf, message: String },
     #[error("database URL {url:?} is not supported; use sqlite:PATH")]
     UnknownUrl { url: String },

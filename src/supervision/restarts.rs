@@ -11,7 +11,9 @@ pub const LONG_MAX: usize = 100;
 pub const LONG_WINDOW: Duration = Duration::from_secs(60);
 /// The first two restarts within [`BURST_WINDOW`] are immediate; from the third on this doubles.
 pub const BACK_OFF_START: Duration = Duration::from_millis(10);
-pub const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// So small that an actor that panics at once each time spends the budget of a burst: all its
+/// back-offs together must fit into [`BURST_WINDOW`].
+pub const BACK_OFF_MAX: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -58,6 +60,17 @@ mod tests {
         assert_eq!(budget.restart(now), Verdict::RestartAfter(Duration::ZERO));
         assert_eq!(budget.restart(now), Verdict::RestartAfter(BACK_OFF_START));
         assert_eq!(budget.restart(now), Verdict::RestartAfter(BACK_OFF_START * 2));
+    }
+
+    #[test]
+    fn an_actor_that_panics_at_once_each_time_spends_the_budget_in_spite_of_the_back_off() {
+        let (mut budget, mut now) = (RestartBudget::default(), Instant::now());
+        let mut restarts = 1;
+        while let Verdict::RestartAfter(wait) = budget.restart(now) {
+            now += wait;
+            restarts += 1;
+        }
+        assert_eq!(restarts, BURST_MAX);
     }
 
     #[test]

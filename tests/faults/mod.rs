@@ -1,0 +1,15 @@
+//! What may go wrong: too much at once, writes that fail, actors that die, processes that are
+//! stopped or killed, configurations that cannot be meant.
+
+mod admission;
+mod bench;
+mod config;
+mod give_up;
+mod guard;
+mod process;
+mod shard;
+mod start;
+mod stop;
+mod strangers;
+mod tools;
+mod writer;

@@ -1,0 +1,242 @@
+//! The program as a process: started, asked, stopped, killed.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+use crate::support::DEADLINE;
+
+/// `watchpost` with an environment of its own.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_watchpost"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WATCHPOST_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Arguments of a quiet server on a free port.
+pub fn server_args(data_dir: &Path) -> Vec<String> {
+    let data_dir = data_dir.display().to_string();
+    ["--listen", "127.0.0.1:0", "--data-dir", &data_dir, "--set", "telemetry.log=error"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// Runs it to its end, which must come within [`DEADLINE`].
+pub fn run(mut command: Command) -> Output {
+    let mut child = command.spawn().expect("the program starts");
+    let begun = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if begun.elapsed() > DEADLINE {
+            let _ = child.kill();
+            panic!("it ends within {DEADLINE:?}");
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    child.wait_with_output().expect("its output")
+}
+
+/// It must fail, with one line that begins with `watchpost: `; the line.
+pub fn refusal(command: Command) -> String {
+    let output = run(command);
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success(), "it must not start; it said {stderr:?}");
+    assert!(output.status.code().is_some(), "it ends by itself: {}", output.status);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "nothing on stdout");
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "one line: {stderr:?}");
+    assert!(lines[0].starts_with("watchpost: "), "{stderr:?}");
+    lines[0].to_owned()
+}
+
+/// A server in a process of its own. Killed when dropped.
+pub struct Process {
+    child: Child,
+    pub addr: SocketAddr,
+    pub first_line: String,
+}
+
+impl Process {
+    pub fn start(data_dir: &Path) -> Self {
+        let args = server_args(data_dir);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut child = command(&args).spawn().expect("the program starts");
+        let mut first_line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut first_line).expect("a line");
+        let addr = first_line.trim_end().strip_prefix("watchpost listening on http://");
+        let addr = addr.and_then(|addr| addr.parse().ok());
+        let Some(addr) = addr else {
+            let mut stderr = String::new();
+            let _ = child.stderr.take().expect("a pipe").read_to_string(&mut stderr);
+            panic!("it did not start: {first_line:?} {stderr}");
+        };
+        Self { child, addr, first_line }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(sent.success(), "kill {signal} {pid}");
+    }
+
+    /// Waits for its end: code (`None` after a signal) and what it said on stderr.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(begun.elapsed() < DEADLINE, "it ends within {DEADLINE:?}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        };
+        let mut stderr = String::new();
+        self.child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
+        (status.code(), stderr)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Status and body of one request on a connection that stays open; `None` if there was no whole
+/// answer.
+pub fn request(stream: &mut TcpStream, head: &str, body: &str) -> Option<(u16, String)> {
+    let request = format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let status = line.split(' ').nth(1)?.parse().ok()?;
+    let mut length = 0;
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().ok()?
+            }
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((status, String::from_utf8(body).ok()?))
+}
+
+pub fn connect(addr: SocketAddr) -> Option<TcpStream> {
+    let stream = TcpStream::connect(addr).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    Some(stream)
+}
+
+/// What threads were told that post events as fast as they are answered.
+#[derive(Default)]
+pub struct Load {
+    pub stop: AtomicBool,
+    answered: AtomicU64,
+    /// Event ids answered with 200.
+    pub stored: Mutex<Vec<String>>,
+}
+
+impl Load {
+    /// Posts until told to stop or the server is gone. Every tenth event is an SOS. `run` and
+    /// `thread` keep the events of different calls apart.
+    pub fn post(&self, addr: SocketAddr, run: usize, thread: usize) {
+        let Some(mut stream) = connect(addr) else { return };
+        for number in 0u64.. {
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            let kind = if number.is_multiple_of(10) { "SOS_EVENT" } else { "CALL_STATE" };
+            let device = number % 3;
+            let body = format!(
+                r#"{{"eventType":"{kind}","eventValue":"{run}-{number}","deviceSn":"W{thread}-{device}"}}"#
+            );
+            let Some((status, answer)) = request(&mut stream, "POST /upload_common_event", &body) else {
+                return;
+            };
+            if status == 200 {
+                let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+                let event_id = answer["event_id"].as_str().expect("an event id").to_owned();
+                self.stored.lock().expect("no panic").push(event_id);
+                self.answered.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Waits until so many were stored.
+    pub fn until(&self, count: u64) {
+        let begun = Instant::now();
+        while self.answered.load(Ordering::Acquire) < count {
+            assert!(begun.elapsed() < DEADLINE, "{count} events are stored within {DEADLINE:?}");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The file of a server that has ended.
+pub struct File {
+    conn: SqliteConnection,
+}
+
+impl File {
+    pub fn of(data_dir: &Path) -> Self {
+        let path: PathBuf = data_dir.join("watchpost.db");
+        Self { conn: SqliteConnection::establish(&path.to_string_lossy()).expect("the file") }
+    }
+
+    pub fn execute(&mut self, statement: &str) {
+        diesel::sql_query(statement).execute(&mut self.conn).expect("a statement");
+    }
+
+    /// The column `value` of a query, as text.
+    pub fn texts(&mut self, query: &str) -> Vec<String> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            value: String,
+        }
+        let query = format!("SELECT CAST(value AS TEXT) AS value FROM ({query})");
+        let rows: Vec<Row> = diesel::sql_query(query).load(&mut self.conn).expect("rows");
+        rows.into_iter().map(|row| row.value).collect()
+    }
+
+    /// Every event id as the API writes it, in order.
+    pub fn event_ids(&mut self) -> Vec<String> {
+        let hex = self.texts("SELECT lower(hex(event_id)) AS value FROM event ORDER BY 1");
+        let parse = |hex: &String| uuid::Uuid::parse_str(hex).expect("an id").to_string();
+        hex.iter().map(parse).collect()
+    }
+
+    pub fn assert_consistent(&mut self) {
+        assert_eq!(self.texts("SELECT integrity_check AS value FROM pragma_integrity_check"), ["ok"]);
+        let offsets = self.texts(
+            "SELECT count(*) || ' ' || coalesce(max(change_offset), 0) || ' ' || coalesce(min(change_offset), 1) \
+             AS value FROM alert_change",
+        );
+        let parts: Vec<&str> = offsets[0].split(' ').collect();
+        assert!(parts[0] == parts[1] && parts[2] == "1", "offsets without a gap: {parts:?}");
+        // Each SOS is one raise or repeat of the device's one open alert.
+        let wrong = "SELECT device_sn AS value FROM alert a WHERE count != \
+             (SELECT count(*) FROM event e WHERE e.device_sn = a.device_sn AND e.type_key = 'sos_event')";
+        assert_eq!(self.texts(wrong), Vec::<String>::new(), "counts of alerts");
+        let several = "SELECT device_sn AS value FROM alert GROUP BY device_sn HAVING count(*) > 1";
+        assert_eq!(self.texts(several), Vec::<String>::new(), "one open alert each");
+    }
+}
