@@ -1,3 +1,4 @@
+mod architecture;
 mod rest;
 mod session;
 mod support;
