@@ -116,9 +116,8 @@ fn the_commands_of_the_documents_exist() {
 /// Asks the binary's own help about the subcommands and flags in `arguments`.
 fn unknown_arguments(arguments: &str) -> Option<String> {
     let words: Vec<&str> = arguments.split_whitespace().collect();
-    let known = ["serve", "config", "watch", "login-link", "bindings", "token"];
     let mut subcommands: Vec<&str> =
-        words.iter().take(1).copied().filter(|word| known.contains(word)).collect();
+        words.iter().take(1).copied().filter(|word| !word.starts_with('-')).collect();
     if matches!(subcommands.first(), Some(&"bindings" | &"token")) {
         subcommands.extend(words.get(1).copied());
     }
