@@ -142,6 +142,11 @@ pub struct StorageConfig {
     pub reader_timeout_ms: u64,
     /// Wait for a lock that another process holds, milliseconds.
     pub busy_timeout_ms: u32,
+    /// Pages of 4 KiB in the write-ahead log after which the writer moves what is left of them
+    /// into the database file itself.
+    pub checkpoint_pages: u32,
+    /// They are moved beside the writer this often, milliseconds.
+    pub checkpoint_interval_ms: u64,
 }
 
 impl Default for StorageConfig {
@@ -152,6 +157,8 @@ impl Default for StorageConfig {
             readers: 4,
             reader_timeout_ms: 2_000,
             busy_timeout_ms: 2_000,
+            checkpoint_pages: 4_096,
+            checkpoint_interval_ms: 250,
         }
     }
 }

@@ -1,1 +1,47 @@
-fn main() {}
+//! The load lab of Watchpost. `bench` measures the server against a bare ceiling.
+
+mod bench;
+mod body;
+mod ceiling;
+mod child;
+mod connection;
+mod fleet;
+mod generator;
+mod machine;
+mod server;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Watchpost
+#[derive(Debug, Parser)]
+#[command(name = "load", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Requests per second and latency of the server beside a bare ceiling, and event to socket when idle
+    Bench(bench::BenchArgs),
+    /// The bare ceiling: reads, decodes, answers, stores nothing. Started by `bench`
+    #[command(hide = true)]
+    Ceiling(ceiling::CeilingArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
+        Command::Ceiling(args) => ceiling::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("load: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

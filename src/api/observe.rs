@@ -1,9 +1,12 @@
 //! Counts and times every request by its route.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
 
@@ -28,8 +31,16 @@ pub async fn observe<B: MessageBody>(
 ) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
     let state = request.app_data::<web::Data<ApiState>>().cloned();
-    let result = next.call(request).await;
+    let in_flight = state.as_ref().map(|state| InFlight::begin(&state.in_flight));
+    let mut result = next.call(request).await;
+    drop(in_flight);
     let Some(state) = state else { return result };
+    if !state.accepting.load(Ordering::Acquire)
+        && let Ok(response) = &mut result
+    {
+        // Shutting down: whoever keeps the connection open would only be cut off.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let (route, code) = match &result {
         Ok(response) => (response.request().match_pattern(), response.status()),
         Err(err) => (None, err.as_response_error().status_code()),
@@ -39,6 +50,22 @@ pub async fn observe<B: MessageBody>(
     let labels = RouteLabels { route, code: code.as_u16() };
     state.metrics.request_seconds.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
     result
+}
+
+/// Counts a request for as long as it lives, also if its client goes away.
+struct InFlight(Arc<AtomicI64>);
+
+impl InFlight {
+    fn begin(counter: &Arc<AtomicI64>) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 fn known(pattern: &str) -> Option<&'static str> {

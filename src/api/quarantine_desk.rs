@@ -90,23 +90,23 @@ impl QuarantineDesk {
             bodies_max: self.config.bodies_max,
             bytes_max: self.config.bytes_max,
         });
-        let kept = match self.writer.execute(command).await {
-            Ok(CommandReply::Quarantined { quarantine_id, seen_count: 1 }) => Kept::First { quarantine_id },
-            Ok(_) => Kept::Again,
+        let (quarantine_id, seen_count) = match self.writer.execute(command).await {
+            Ok(CommandReply::Quarantined { quarantine_id, seen_count }) => (quarantine_id, seen_count),
+            Ok(_) => return Ok(Kept::NoRoom),
             Err(CommandError::Busy(_)) => {
                 Metrics::count(&self.metrics.refused, "quarantine");
-                Kept::NoRoom
+                return Ok(Kept::NoRoom);
             }
             Err(err) => return Err(err.into()),
         };
         self.metrics.quarantined.get_or_create(&KindLabels { kind: route }).inc();
-        if names_emergency && let Kept::First { quarantine_id } = kept {
+        if names_emergency {
+            // Also for bytes that have been here before: their alert may not have been stored then.
             self.raise(quarantine_id, hash).await?;
         }
-        if kept != Kept::NoRoom {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).cache_set(hash, ());
-        }
-        Ok(kept)
+        // Only now is nothing left to be done for these bytes.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).cache_set(hash, ());
+        Ok(if seen_count == 1 { Kept::First { quarantine_id } } else { Kept::Again })
     }
 
     fn is_known(&self, hash: &[u8; 32]) -> bool {

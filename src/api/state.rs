@@ -1,7 +1,7 @@
 //! What the handlers need, put together by `app`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Instant;
 
 use prometheus_client::registry::Registry;
@@ -34,6 +34,8 @@ pub struct ApiState {
     pub change_rule: Link<ChangeRule>,
     pub rules: Published,
     pub watermark: Watermark,
+    /// Requests between their head and their answer.
+    pub in_flight: Arc<AtomicI64>,
     /// False while starting and from SIGTERM on.
     pub accepting: Arc<AtomicBool>,
 }

@@ -23,6 +23,10 @@ use crate::session::slots::SessionSlots;
 /// Connections that may wait in the kernel: a fleet that comes back after an outage comes at once.
 const BACKLOG: u32 = 4_096;
 
+/// Accepted requests have been answered when the server is stopped; this is for their last bytes,
+/// and for idle connections to be told.
+const LAST_ANSWERS_S: u64 = 1;
+
 /// Binds and starts accepting.
 pub fn listen(
     config: &Config,
@@ -74,7 +78,7 @@ pub fn listen(
         .backlog(BACKLOG)
         .keep_alive(Duration::from_secs(config.server.keep_alive_s))
         .client_request_timeout(Duration::from_millis(config.server.client_timeout_ms))
-        .shutdown_timeout(config.server.shutdown_timeout_s)
+        .shutdown_timeout(LAST_ANSWERS_S)
         .disable_signals()
         .bind(addr)
         .map_err(|source| AppError::Listen { addr, source })?;

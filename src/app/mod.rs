@@ -55,6 +55,8 @@ pub enum AppError {
 
 /// Start-up to ready at the latest.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How often the end of accepted requests is looked for while shutting down.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// After a fatal error `/readyz` says so for this long before the process ends.
 const FATAL_NOTICE: Duration = Duration::from_millis(500);
 
@@ -110,6 +112,7 @@ impl App {
             change_rule: pipeline.change_rule.clone(),
             rules: pipeline.rules.clone(),
             watermark: pipeline.watermark.clone(),
+            in_flight: Arc::default(),
             accepting: accepting.clone(),
         });
         // The first command goes through the whole writer: after it, storing works.
@@ -146,7 +149,7 @@ impl App {
     /// Serves until `shutdown` resolves, then drains: readiness fails, sockets close with 1001,
     /// accepted requests finish, shards drain, the writer flushes.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
-        let App { mut pipeline, server, accepting, shutdown_timeout, .. } = self;
+        let App { mut pipeline, server, accepting, shutdown_timeout, state, .. } = self;
         let handle = server.handle();
         let serving = actix_web::rt::spawn(server);
         let fatal = tokio::select! {
@@ -162,6 +165,12 @@ impl App {
         }
         let drained = tokio::time::timeout(shutdown_timeout, async {
             pipeline.close_sessions().await;
+            // actix would wait for idle keep-alive connections, so what is accepted is waited for
+            // here; then there is only the writing of the last answers left.
+            handle.pause().await;
+            while fatal.is_none() && state.in_flight.load(Ordering::Acquire) > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
             handle.stop(fatal.is_none()).await;
             if fatal.is_none() {
                 pipeline.drain().await;

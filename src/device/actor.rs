@@ -100,7 +100,9 @@ impl DeviceActor {
                     // Likewise: a new writer asks for a new barrier.
                     let _ = self.barrier.send(Barrier { shard: self.index, devices, token });
                 }
-                Effect::Load { devices, unknown } => self.load(devices, unknown, ctx),
+                Effect::Load { devices, unknown, generation } => {
+                    self.load(devices, unknown, generation, ctx);
+                }
                 Effect::Ask { ingest, identity } => self.ask(*ingest, identity, ctx),
                 Effect::Quarantine { report, ticket, panic } => self.quarantine(&report, ticket, panic),
             }
@@ -116,7 +118,13 @@ impl DeviceActor {
         }
     }
 
-    fn load(&mut self, devices: Vec<DeviceSn>, unknown: Vec<DeviceSn>, ctx: &mut Context<Self>) {
+    fn load(
+        &mut self,
+        devices: Vec<DeviceSn>,
+        unknown: Vec<DeviceSn>,
+        generation: u64,
+        ctx: &mut Context<Self>,
+    ) {
         let (readers, wanted, began) = (self.readers.clone(), devices.clone(), Instant::now());
         let read = async move { readers.read(move |conn| read_devices(conn, wanted, &unknown)).await };
         ctx.spawn(read.into_actor(self).map(move |result, actor, ctx| {
@@ -125,7 +133,7 @@ impl DeviceActor {
                 match result {
                     Ok(loaded) => {
                         Metrics::count(&actor.deps.metrics.state_loads, "loaded");
-                        actor.shard.loaded(loaded, began, now);
+                        actor.shard.loaded(loaded, generation, began, now);
                     }
                     Err(err) => {
                         Metrics::count(&actor.deps.metrics.state_loads, "failed");

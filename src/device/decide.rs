@@ -118,6 +118,7 @@ pub fn event(
         vitals_at,
         evaluated: !decision.evaluation_panicked,
     });
+    decision.records.touch_device = state.touch(received_at, decision.records.worn.is_some());
     Some(decision)
 }
 
@@ -160,6 +161,7 @@ pub fn other(state: &mut DeviceState, report: &DeviceReport, given: &Circumstanc
         // Events are decided above, once their identity is known.
         ReportBody::Event(_) => {}
     }
+    decision.records.touch_device = state.touch(received_at, decision.records.worn.is_some());
     decision
 }
 
@@ -170,7 +172,7 @@ impl Decision {
                 device_sn: device.clone(),
                 customer_id: given.owner.customer_id.clone(),
                 received_at: given.received_at,
-                register: true,
+                touch_device: false,
                 worn: None,
                 event: None,
                 vitals: Vec::new(),

@@ -21,6 +21,7 @@ pub enum Effect {
     Load {
         devices: Vec<DeviceSn>,
         unknown: Vec<DeviceSn>,
+        generation: u64,
     },
     /// An event older than what memory knows: ask storage, then call [`super::shard::Shard::answered`].
     Ask {

@@ -137,7 +137,7 @@ impl ShardDeps {
         let serial = ingest.report.value.device_sn.clone();
         let mut decided = self.judge(&mut DeviceState::default(), ingest, owner, true)?;
         if let Some(records) = &mut decided.item.records {
-            records.register = false;
+            records.touch_device = false;
         }
         let shared = DeviceSn::parse(UNREGISTERED_SN).expect("the constant is a valid serial");
         decided.item.changes.retain_mut(|change| {

@@ -37,6 +37,9 @@ pub struct Shard {
     in_writer: usize,
     loads: usize,
     retry_loads_at: Option<Instant>,
+    /// Grows whenever something is forgotten: what an older load has read may not be the whole
+    /// truth, since what was on its way then may have committed since.
+    generation: u64,
     effects: Vec<Effect>,
 }
 
@@ -53,6 +56,7 @@ impl Shard {
             in_writer: 0,
             loads: 0,
             retry_loads_at: None,
+            generation: 0,
             effects: Vec::new(),
         }
     }
@@ -65,7 +69,7 @@ impl Shard {
         self.buffer.clear();
         self.urgent.clear();
         self.in_writer = 0;
-        let token = self.new_token();
+        let token = self.new_barrier();
         self.waiting.bar_all(token);
         self.effects.push(Effect::Barrier { devices: None, token });
     }
@@ -118,7 +122,7 @@ impl Shard {
             }
             self.loads += 1;
             let unknown = devices.iter().filter(|device| !self.states.contains(device)).cloned().collect();
-            self.effects.push(Effect::Load { devices, unknown });
+            self.effects.push(Effect::Load { devices, unknown, generation: self.generation });
         }
     }
 
@@ -154,13 +158,12 @@ impl Shard {
         self.step(now);
     }
 
-    /// States and owners have been read, by a read that began at `began`.
-    pub fn loaded(&mut self, devices: Vec<Loaded>, began: Instant, now: Instant) {
+    /// States and owners have been read, by a read of `generation` that began at `began`.
+    pub fn loaded(&mut self, devices: Vec<Loaded>, generation: u64, began: Instant, now: Instant) {
         self.loads = self.loads.saturating_sub(1);
         for Loaded { device_sn, owner, device } in devices {
             let owner = self.deps.bindings.learn(&device_sn, owner, began);
-            // Barred while it was being read: what was read may not be the whole truth.
-            if self.waiting.is_barred(&device_sn) {
+            if generation != self.generation || self.waiting.is_barred(&device_sn) {
                 self.waiting.loading_failed(&[device_sn]);
                 continue;
             }
@@ -239,7 +242,7 @@ impl Shard {
         for device in &devices {
             self.duplicates.drop_device(device);
         }
-        let token = self.new_token();
+        let token = self.new_barrier();
         self.waiting.bar(devices.iter().cloned(), token);
         self.effects.push(Effect::Barrier { devices: Some(devices), token });
         self.step(now);
@@ -250,7 +253,8 @@ impl Shard {
         self.step(now);
     }
 
-    fn new_token(&self) -> u64 {
+    fn new_barrier(&mut self) -> u64 {
+        self.generation += 1;
         self.deps.tokens.fetch_add(1, Ordering::Relaxed)
     }
 

@@ -56,11 +56,26 @@ pub struct DeviceState {
     pub events: RecentEvents,
     pub samples: RecentSamples,
     pub wear: Wear,
+    /// When its row was last written, by the server's clock; `None` if it has none yet.
+    pub touched_at: Option<UtcMillis>,
     /// Open alerts, of all bindings that the device has had.
     pub open_alerts: Vec<Alert>,
 }
 
+/// A device's row is written when it is new, when its wear state changes, and otherwise at most
+/// this often: its "last seen" lags no further behind.
+pub const TOUCH_EVERY_MS: i64 = 10_000;
+
 impl DeviceState {
+    /// Whether a report of `now` writes the device's row; takes note that it does.
+    pub fn touch(&mut self, now: UtcMillis, wear_changed: bool) -> bool {
+        let due = self.touched_at.is_none_or(|last| now.ms_since(last).abs() >= TOUCH_EVERY_MS);
+        if due || wear_changed {
+            self.touched_at = Some(now);
+        }
+        due || wear_changed
+    }
+
     /// The open alert of a rule for the present wearer. A watch that was handed to somebody else
     /// raises a new one.
     pub fn open_alert_mut(&mut self, rule: &RuleId, binding: BindingId) -> Option<&mut Alert> {

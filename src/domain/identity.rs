@@ -57,11 +57,14 @@ pub fn identify(report: &DeviceReport, event: &EventReport, now: UtcMillis) -> E
     let timed = if may_have_counted { timed_id(report, event) } else { None };
     let window_ms =
         if event.time == ReportedTime::Missing { HASH_WINDOW_TIMELESS_MS } else { HASH_WINDOW_MS };
-    let hash = report_hash(report, event);
-    let hashed = (!surely_counted).then_some(HashIdentity { hash, window_ms });
-    match timed {
-        Some(id) if counts => EventIdentity { timed, hashed, new_id: id, new_hash: None },
-        _ => EventIdentity { timed, hashed, new_id: hashed_id(&hash, now), new_hash: Some(hash) },
+    let hashed = (!surely_counted).then(|| HashIdentity { hash: report_hash(report, event), window_ms });
+    match (timed, hashed) {
+        (Some(id), _) if counts => EventIdentity { timed, hashed, new_id: id, new_hash: None },
+        (_, hashed) => {
+            // What does not count is never sure to count, so the hash is there.
+            let hash = hashed.map_or_else(|| report_hash(report, event), |hashed| hashed.hash);
+            EventIdentity { timed, hashed, new_id: hashed_id(&hash, now), new_hash: Some(hash) }
+        }
     }
 }
 

@@ -91,8 +91,8 @@ pub struct Records {
     /// Of the device's owner.
     pub customer_id: CustomerId,
     pub received_at: UtcMillis,
-    /// False for a stranger beyond the limit: no row of `device` is made.
-    pub register: bool,
+    /// Whether the device's row is written: not each time, and never for a stranger beyond the limit.
+    pub touch_device: bool,
     /// The device's wear state by device time, if this report changed it.
     pub worn: Option<(bool, UtcMillis)>,
     pub event: Option<EventRecord>,

@@ -9,6 +9,7 @@ use super::commit::{alert_json, logged};
 use super::database::{Conn, StorageError};
 use super::rows::{AlertRow, ChangeRow};
 use super::schema::{alert, alert_change};
+use super::statement::{Bind, Statement};
 use crate::domain::alert::{
     ActionKind, Alert, AlertChange, Cause, LoggedChange, Occurrence, OperatorAction, Transition,
 };
@@ -146,16 +147,20 @@ fn insert_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &st
 
 /// Absolute values, and only over a smaller offset: a replay changes nothing.
 fn update_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &str) -> QueryResult<usize> {
-    let target = alert::table.find(change.alert.alert_id.0).filter(alert::last_offset.lt(offset));
-    diesel::update(target)
-        .set((
-            alert::state.eq(change.alert.state.name()),
-            alert::is_open.eq(change.alert.state.is_open()),
-            alert::count.eq(i32::try_from(change.alert.count).unwrap_or(i32::MAX)),
-            alert::last_offset.eq(offset),
-            alert::body.eq(body),
-        ))
-        .execute(conn)
+    struct UpdateAlert;
+    let alert = &change.alert;
+    let binds = [
+        Bind::Text(alert.state.name()),
+        Bind::Bool(alert.state.is_open()),
+        Bind::Integer(i32::try_from(alert.count).unwrap_or(i32::MAX)),
+        Bind::BigInt(offset),
+        Bind::Text(body),
+        Bind::BigInt(alert.alert_id.0),
+        Bind::BigInt(offset),
+    ];
+    const SQL: &str = "UPDATE alert SET state = ?, is_open = ?, count = ?, last_offset = ?, body = ? \
+                       WHERE alert_id = ? AND last_offset < ?";
+    Statement::<UpdateAlert>::new(SQL, &binds).execute(conn)
 }
 
 fn log(conn: &mut Conn, change: &AlertChange, offset: Offset, cause: &str, body: &str) -> QueryResult<usize> {

@@ -8,24 +8,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use diesel::prelude::*;
-use diesel::upsert::excluded;
 
 use super::apply::{Applied, apply_change};
 use super::command::{self, Command, CommandError, CommandReply};
 use super::database::{Conn, Database, StorageError};
-use super::rows::{DeviceRow, EventRow, StatusRow, VitalsRow};
-use super::schema::{alert_change, device, device_status, event, vitals};
+use super::rows::{EventRow, StatusRow, VitalsRow};
+use super::schema::{alert_change, device_status, event, vitals};
+use super::statement::{Bind, Statement};
 use crate::domain::alert::{AlertChange, LoggedChange};
 use crate::domain::ids::{AlertId, DeviceSn, Offset};
 use crate::domain::record::{EventRecord, Records, VitalsRecord};
 use crate::domain::time::UtcMillis;
-
-diesel::define_sql_function! {
-    /// The first that is not null.
-    fn coalesce<T: diesel::sql_types::SqlType + diesel::sql_types::SingleValue>(
-        a: diesel::sql_types::Nullable<T>, b: diesel::sql_types::Nullable<T>
-    ) -> diesel::sql_types::Nullable<T>;
-}
+use crate::domain::vitals::Metric;
 
 /// The write connection and the offset allocator in one: whoever holds it is the writer. It moves
 /// into the blocking call and back; one that is lost in a panic is opened anew.
@@ -128,7 +122,7 @@ fn store_records(
                 .on_conflict_do_nothing()
                 .execute(conn)?;
         }
-        if !records.register {
+        if !records.touch_device {
             continue;
         }
         devices
@@ -142,7 +136,7 @@ fn store_records(
             .or_insert_with(|| Records { event: None, vitals: vec![], status: None, ..records.clone() });
     }
     for sample in &samples {
-        upsert_vitals(conn, sample)?;
+        store_vitals(conn, sample)?;
     }
     for records in devices.values() {
         upsert_device(conn, records)?;
@@ -193,60 +187,63 @@ fn insert_event(conn: &mut Conn, record: &EventRecord, alert_id: Option<AlertId>
     diesel::insert_into(event::table).values(EventRow::new(&renamed)).on_conflict_do_nothing().execute(conn)
 }
 
-fn upsert_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
-    macro_rules! fill {
-        ($($column:ident),+) => {
-            ($( vitals::$column.eq(coalesce(vitals::$column, excluded(vitals::$column))), )+)
-        };
-    }
-    diesel::insert_into(vitals::table)
+/// Inserts, or fills what is empty where the key is taken.
+fn store_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
+    let inserted = diesel::insert_into(vitals::table)
         .values(VitalsRow::new(record))
-        .on_conflict((vitals::device_sn, vitals::measured_ms))
-        .do_update()
-        .set(fill!(
-            heart_rate,
-            blood_oxygen,
-            body_temperature,
-            blood_pressure_systolic,
-            blood_pressure_diastolic,
-            stress,
-            step,
-            distance,
-            calorie,
-            latitude,
-            longitude,
-            altitude,
-            sleep,
-            exercise_daily,
-            exercise_week,
-            scientific_sleep,
-            workout,
-            extra
-        ))
-        .execute(conn)
+        .on_conflict_do_nothing()
+        .execute(conn)?;
+    if inserted == 1 { Ok(inserted) } else { fill_vitals(conn, record) }
 }
 
+fn fill_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
+    struct FillVitals;
+    const SQL: &str = "UPDATE vitals SET heart_rate = coalesce(heart_rate, ?), \
+        blood_oxygen = coalesce(blood_oxygen, ?), body_temperature = coalesce(body_temperature, ?), \
+        blood_pressure_systolic = coalesce(blood_pressure_systolic, ?), \
+        blood_pressure_diastolic = coalesce(blood_pressure_diastolic, ?), stress = coalesce(stress, ?), \
+        step = coalesce(step, ?), distance = coalesce(distance, ?), calorie = coalesce(calorie, ?), \
+        latitude = coalesce(latitude, ?), longitude = coalesce(longitude, ?), \
+        altitude = coalesce(altitude, ?), sleep = coalesce(sleep, ?), \
+        exercise_daily = coalesce(exercise_daily, ?), exercise_week = coalesce(exercise_week, ?), \
+        scientific_sleep = coalesce(scientific_sleep, ?), workout = coalesce(workout, ?), \
+        extra = coalesce(extra, ?) WHERE device_sn = ? AND measured_ms = ?";
+    let mut binds: Vec<Bind<'_>> =
+        Metric::ALL.iter().map(|metric| Bind::OptionalDouble(record.metrics.get(*metric))).collect();
+    let location = record.location;
+    let history = &record.history;
+    binds.extend([
+        Bind::OptionalDouble(location.map(|location| location.latitude)),
+        Bind::OptionalDouble(location.map(|location| location.longitude)),
+        Bind::OptionalDouble(location.and_then(|location| location.altitude)),
+        Bind::OptionalText(history.sleep.as_deref()),
+        Bind::OptionalText(history.exercise_daily.as_deref()),
+        Bind::OptionalText(history.exercise_week.as_deref()),
+        Bind::OptionalText(history.scientific_sleep.as_deref()),
+        Bind::OptionalText(history.workout.as_deref()),
+        Bind::OptionalText(record.extra.as_deref()),
+        Bind::Text(record.device_sn.as_str()),
+        Bind::BigInt(record.measured_at.0),
+    ]);
+    Statement::<FillVitals>::new(SQL, &binds).execute(conn)
+}
+
+/// The owner is not touched: only a binding changes it.
 fn upsert_device(conn: &mut Conn, records: &Records) -> QueryResult<usize> {
-    let row = DeviceRow::new(records);
-    // The owner is not touched: only a binding changes it.
-    match records.worn {
-        None => diesel::insert_into(device::table)
-            .values(row)
-            .on_conflict(device::device_sn)
-            .do_update()
-            .set(device::last_seen_ms.eq(excluded(device::last_seen_ms)))
-            .execute(conn),
-        Some(_) => diesel::insert_into(device::table)
-            .values(row)
-            .on_conflict(device::device_sn)
-            .do_update()
-            .set((
-                device::last_seen_ms.eq(excluded(device::last_seen_ms)),
-                device::worn.eq(excluded(device::worn)),
-                device::worn_ms.eq(excluded(device::worn_ms)),
-            ))
-            .execute(conn),
-    }
+    struct UpsertDevice;
+    const SQL: &str = "INSERT INTO device (device_sn, customer_id, first_seen_ms, last_seen_ms, worn, worn_ms) \
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device_sn) DO UPDATE SET last_seen_ms = excluded.last_seen_ms, \
+        worn = coalesce(excluded.worn, worn), \
+        worn_ms = CASE WHEN excluded.worn IS NULL THEN worn_ms ELSE excluded.worn_ms END";
+    let binds = [
+        Bind::Text(records.device_sn.as_str()),
+        Bind::Text(records.customer_id.as_str()),
+        Bind::BigInt(records.received_at.0),
+        Bind::BigInt(records.received_at.0),
+        Bind::OptionalBool(records.worn.map(|(worn, _)| worn)),
+        Bind::BigInt(records.worn.map_or(0, |(_, at)| at.0)),
+    ];
+    Statement::<UpsertDevice>::new(SQL, &binds).execute(conn)
 }
 
 /// Devices among `committed` whose shard has to reload them, each once.

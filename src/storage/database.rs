@@ -10,6 +10,9 @@ use tokio::sync::Semaphore;
 
 use crate::config::StorageConfig;
 
+/// Page cache of the write connection, KiB: the upper levels of every index that it inserts into.
+const WRITER_CACHE_KIB: u32 = 65_536;
+
 /// One connection. The only database here is SQLite.
 pub type Conn = SqliteConnection;
 
@@ -37,6 +40,8 @@ pub enum StorageError {
 pub struct Database {
     path: PathBuf,
     busy_timeout_ms: u32,
+    checkpoint_pages: u32,
+    checkpoint_interval: Duration,
 }
 
 impl Database {
@@ -53,18 +58,31 @@ impl Database {
                 _ => return Err(StorageError::UnknownUrl { url: config.database_url.clone() }),
             },
         };
-        Ok(Self { path, busy_timeout_ms: config.busy_timeout_ms })
+        Ok(Self {
+            path,
+            busy_timeout_ms: config.busy_timeout_ms,
+            checkpoint_pages: config.checkpoint_pages,
+            checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
+        })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// How often the log is moved into the file beside the writer.
+    pub fn checkpoint_interval(&self) -> Duration {
+        self.checkpoint_interval
+    }
+
     /// A connection that may write. Only migrations and the writer's token ask for one.
     pub(super) fn open_writer(&self) -> Result<Conn, StorageError> {
         let mut conn = self.establish()?;
+        let checkpoint = format!("wal_autocheckpoint = {}", self.checkpoint_pages);
+        let cache = format!("cache_size = -{WRITER_CACHE_KIB}");
         // FULL: a commit has been fsynced when it returns, which is what 200 promises.
-        self.pragmas(&mut conn, &["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"])?;
+        let full = ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"];
+        self.pragmas(&mut conn, &[&full[..], &[&checkpoint, &cache]].concat())?;
         Ok(conn)
     }
 

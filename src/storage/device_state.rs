@@ -83,14 +83,15 @@ pub fn load(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<LoadedDevice>, 
         .collect();
     let names: Vec<&str> = states.keys().copied().collect();
 
-    let known: Vec<(String, Option<bool>, i64)> = device::table
+    let known: Vec<(String, Option<bool>, i64, i64)> = device::table
         .filter(device::device_sn.eq_any(&names))
-        .select((device::device_sn, device::worn, device::worn_ms))
+        .select((device::device_sn, device::worn, device::worn_ms, device::last_seen_ms))
         .load(conn)?;
-    for (sn, worn, worn_ms) in known {
+    for (sn, worn, worn_ms, last_seen_ms) in known {
         if let Some(loaded) = states.get_mut(sn.as_str()) {
             loaded.known = true;
             loaded.state.wear = Wear::new(worn, UtcMillis(worn_ms));
+            loaded.state.touched_at = Some(UtcMillis(last_seen_ms));
         }
     }
 
@@ -100,6 +101,8 @@ pub fn load(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<LoadedDevice>, 
         .load(conn)?;
     for (sn, body) in open {
         if let Some(loaded) = states.get_mut(sn.as_str()) {
+            // The serial that strangers share has alerts and no row of its own.
+            loaded.known = true;
             loaded.state.open_alerts.push(parse_alert(&body)?);
         }
     }

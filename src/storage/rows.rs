@@ -2,11 +2,11 @@
 
 use diesel::prelude::*;
 
-use super::schema::{alert, alert_change, device, device_status, event, vitals};
+use super::schema::{alert, alert_change, device_status, event, vitals};
 use crate::domain::alert::AlertChange;
 use crate::domain::event::Location;
 use crate::domain::ids::Offset;
-use crate::domain::record::{EventRecord, Records, StatusRecord, VitalsRecord};
+use crate::domain::record::{EventRecord, StatusRecord, VitalsRecord};
 use crate::domain::status::Charging;
 use crate::domain::vitals::Metric;
 
@@ -193,30 +193,6 @@ impl<'a> StatusRow<'a> {
 }
 
 #[derive(Insertable)]
-#[diesel(table_name = device, treat_none_as_default_value = false)]
-pub(super) struct DeviceRow<'a> {
-    device_sn: &'a str,
-    customer_id: &'a str,
-    first_seen_ms: i64,
-    last_seen_ms: i64,
-    worn: Option<bool>,
-    worn_ms: i64,
-}
-
-impl<'a> DeviceRow<'a> {
-    pub fn new(records: &'a Records) -> Self {
-        Self {
-            device_sn: records.device_sn.as_str(),
-            customer_id: records.customer_id.as_str(),
-            first_seen_ms: records.received_at.0,
-            last_seen_ms: records.received_at.0,
-            worn: records.worn.map(|(worn, _)| worn),
-            worn_ms: records.worn.map_or(0, |(_, at)| at.0),
-        }
-    }
-}
-
-#[derive(Insertable, AsChangeset)]
 #[diesel(table_name = alert, treat_none_as_default_value = false)]
 pub(super) struct AlertRow<'a> {
     alert_id: i64,

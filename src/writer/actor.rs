@@ -5,7 +5,7 @@
 //! `commands_max` for commands. On restart: what was queued is answered 503; a transaction that is
 //! still running finishes first, since the new one needs its token.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::messages::{Administer, Barrier, Flush, ShardNotice, WriteBatch};
 use crate::config::WriterConfig;
 use crate::domain::ids::DeviceSn;
 use crate::session::messages::AlertShown;
+use crate::storage::checkpoint::Checkpointer;
 use crate::storage::command::Command;
 use crate::storage::database::{Database, StorageError};
 use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded_timer};
@@ -36,6 +37,8 @@ pub struct BatchWriter {
     database: Database,
     token: TokenSlot,
     announce: Announce,
+    checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
+    checkpoint_interval: Duration,
     core: Core,
 }
 
@@ -63,7 +66,16 @@ impl BatchWriter {
         token: TokenSlot,
         announce: Announce,
     ) -> Self {
-        Self { supervised, config, database, token, announce, core: Core::default() }
+        Self {
+            supervised,
+            config,
+            checkpoint_interval: database.checkpoint_interval(),
+            database,
+            token,
+            announce,
+            checkpointer: Arc::default(),
+            core: Core::default(),
+        }
     }
 
     /// Starts the next job if none is running and there is something to do.
@@ -141,7 +153,8 @@ impl BatchWriter {
     /// With the batch goes everything queued for its devices: what follows was decided on a state
     /// that never became true. Dropping it answers the receipts 503.
     fn give_up(&mut self, batch: Vec<Queued>, err: &StorageError) {
-        let devices: HashSet<DeviceSn> = batch.iter().map(|queued| queued.item.device_sn.clone()).collect();
+        let devices: HashMap<DeviceSn, usize> =
+            batch.iter().map(|queued| (queued.item.device_sn.clone(), queued.shard)).collect();
         let mut by_shard: HashMap<usize, Vec<DeviceSn>> = HashMap::new();
         let dependants = self.core.lanes.give_up(&devices);
         for queued in batch.iter().chain(&dependants) {
@@ -173,7 +186,7 @@ impl BatchWriter {
             });
         self.core.barriers = waiting;
         for barrier in passed {
-            self.core.lanes.accept(barrier.devices.as_deref().unwrap_or_default());
+            self.core.lanes.accept(barrier.shard, barrier.devices.as_deref());
             let _ =
                 self.announce.shards[barrier.shard].send(ShardNotice::BarrierPassed { token: barrier.token });
         }
@@ -204,6 +217,23 @@ impl BatchWriter {
         }));
     }
 
+    /// Beside the writer, at most one at a time. Its failure is not ours: the writer's own
+    /// connection checkpoints when the log has grown too long.
+    fn checkpoint(&mut self, _: &mut Context<Self>) {
+        let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
+        let database = self.database.clone();
+        tokio::task::spawn_blocking(move || {
+            let done = match slot.as_mut() {
+                Some(checkpointer) => checkpointer.run().map(|_| ()),
+                None => Checkpointer::open(&database).map(|opened| *slot = Some(opened)),
+            };
+            if let Err(err) = done {
+                tracing::warn!("the write-ahead log could not be checkpointed: {err}");
+                *slot = None;
+            }
+        });
+    }
+
     fn record_shown(&mut self, ctx: &mut Context<Self>) {
         for (_, shown) in self.core.shown.drain() {
             let AlertShown { session_id, viewer, from, to } = shown;
@@ -229,6 +259,7 @@ impl Actor for BatchWriter {
         self.restart_shards();
         self.take_over(ctx);
         guard::every(ctx, SHOWN_INTERVAL, Self::record_shown);
+        guard::every(ctx, self.checkpoint_interval, Self::checkpoint);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

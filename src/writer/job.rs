@@ -12,7 +12,6 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::lanes::Queued;
 use super::messages::{Administer, CommittedItem, ShardNotice};
-use crate::domain::ids::DeviceSn;
 use crate::session::messages::{HandOver, Publish, VitalsInterest, VitalsUpdate, Watermark};
 use crate::storage::command::CommandError;
 use crate::storage::commit::{Committed, Entry, WriteToken, distinct};
@@ -135,15 +134,8 @@ impl Announce {
         self.publish(&batch, committed.changes);
 
         let mut notices: Vec<Vec<CommittedItem>> = vec![Vec::new(); self.shards.len()];
-        let mut merged: Vec<Vec<DeviceSn>> = vec![Vec::new(); self.shards.len()];
-        let mut touched = vec![false; self.shards.len()];
-        let merged_devices = distinct(committed.merged);
         for (queued, stored_alert_id) in batch.into_iter().zip(committed.alert_ids) {
             let Queued { shard, item } = queued;
-            touched[shard] = true;
-            if merged_devices.contains(&item.device_sn) && !merged[shard].contains(&item.device_sn) {
-                merged[shard].push(item.device_sn.clone());
-            }
             let alert_id = stored_alert_id.or(item.alert_id);
             notices[shard].push(CommittedItem {
                 device_sn: item.device_sn,
@@ -162,13 +154,13 @@ impl Announce {
                 let _ = acted.reply.send(acted.answer);
             }
         }
-        for (shard, link) in self.shards.iter().enumerate().filter(|(shard, _)| touched[*shard]) {
-            let notice = ShardNotice::Committed {
-                items: std::mem::take(&mut notices[shard]),
-                merged: std::mem::take(&mut merged[shard]),
-            };
-            // A shard that is down has forgotten what it waited for.
-            let _ = link.send(notice);
+        // To all: the alert that strangers share may belong to another shard than its causes.
+        let merged = distinct(committed.merged);
+        for (link, items) in self.shards.iter().zip(notices) {
+            if !items.is_empty() || !merged.is_empty() {
+                // A shard that is down has forgotten what it waited for.
+                let _ = link.send(ShardNotice::Committed { items, merged: merged.clone() });
+            }
         }
     }
 

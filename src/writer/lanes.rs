@@ -5,7 +5,7 @@
 //! that carry alert changes, so that changes of a device never overtake each other; vitals stay
 //! behind.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use super::messages::{WriteBatch, WriteItem};
 use crate::domain::ids::DeviceSn;
@@ -69,9 +69,9 @@ impl Lane {
 #[derive(Debug, Default)]
 pub struct Lanes {
     lanes: [Lane; LANES],
-    /// Devices of a batch that was given up: nothing of theirs is taken until their shard has
+    /// Devices of a batch that was given up, with their shard: nothing of theirs is taken until their shard has
     /// forgotten what it thought was on its way.
-    refused: HashSet<DeviceSn>,
+    refused: HashMap<DeviceSn, usize>,
     per_shard: HashMap<usize, usize>,
 }
 
@@ -80,7 +80,7 @@ impl Lanes {
     pub fn push(&mut self, batch: WriteBatch) -> Vec<WriteItem> {
         let mut refused = Vec::new();
         for item in batch.items {
-            if self.refused.contains(&item.device_sn) {
+            if self.refused.contains_key(&item.device_sn) {
                 refused.push(item);
                 continue;
             }
@@ -138,21 +138,23 @@ impl Lanes {
 
     /// A batch with these devices was given up: everything that waits for them goes with it, and
     /// they are refused until [`Lanes::accept`].
-    pub fn give_up(&mut self, devices: &HashSet<DeviceSn>) -> Vec<Queued> {
+    pub fn give_up(&mut self, devices: &HashMap<DeviceSn, usize>) -> Vec<Queued> {
         let mut dropped = Vec::new();
         for lane in &mut self.lanes {
-            dropped.extend(lane.extract(|queued| devices.contains(&queued.item.device_sn)));
+            dropped.extend(lane.extract(|queued| devices.contains_key(&queued.item.device_sn)));
         }
         for queued in &dropped {
             self.uncount_shard(queued.shard);
         }
-        self.refused.extend(devices.iter().cloned());
+        self.refused.extend(devices.iter().map(|(device, shard)| (device.clone(), *shard)));
         dropped
     }
 
-    pub fn accept(&mut self, devices: &[DeviceSn]) {
-        for device in devices {
-            self.refused.remove(device);
+    /// The shard has forgotten these devices, or with `None` all of its own.
+    pub fn accept(&mut self, shard: usize, devices: Option<&[DeviceSn]>) {
+        match devices {
+            None => self.refused.retain(|_, of| *of != shard),
+            Some(devices) => self.refused.retain(|device, _| !devices.contains(device)),
         }
     }
 
@@ -296,7 +298,7 @@ mod tests {
             ];
             lanes.push(WriteBatch { shard: 3, urgent, items });
         }
-        assert_eq!(lanes.give_up(&HashSet::from([a.clone()])).len(), 2);
+        assert_eq!(lanes.give_up(&HashMap::from([(a.clone(), 3)])).len(), 2);
         let refused = lanes.push(WriteBatch {
             shard: 3,
             urgent: true,
@@ -305,7 +307,7 @@ mod tests {
         assert_eq!(refused.len(), 1);
         assert!(lanes.take(9, usize::MAX).iter().all(|queued| queued.item.device_sn == b));
         assert!(!lanes.holds_of_shard(3));
-        lanes.accept(&[a]);
+        lanes.accept(3, Some(&[a]));
         let items = vec![make.item("A", "again", true, Priority::CriticalBound)];
         assert!(lanes.push(WriteBatch { shard: 3, urgent: true, items }).is_empty());
         drop(lanes);

@@ -121,6 +121,7 @@ impl Server {
             admission,
             rules,
             watermark: Watermark::default(),
+            in_flight: Arc::default(),
             accepting: Arc::new(AtomicBool::new(true)),
         });
         let data = state.clone();
