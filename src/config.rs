@@ -4,8 +4,10 @@
 //! `watchpost config` prints the effective one. There is no global: each part of the program is
 //! handed its own struct.
 
+mod layers;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -533,3 +535,5 @@ fn overlay(
     keys.as_table_mut().ok_or_else(|| format!("{section} is not a section"))?.insert(key.into(), value);
     Ok(())
 }
+/// In the data directory: the token of the administrator, made at the first start.
+pub const ADMIN_TOKEN_FILE: &str = "admin.token";

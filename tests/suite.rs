@@ -1,5 +1,6 @@
 mod pipeline;
 mod faults;
+mod architecture;
 mod rest;
 mod session;
 mod support;
