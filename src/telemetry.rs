@@ -78,7 +78,7 @@ metrics! {
     refused: Family<KindLabels, Counter> = Family::default(), "refused", None;
     /// Memory of admitted reports that have not committed.
     permits_used_kib: Gauge = Gauge::default(), "admission_used_kib", None;
-    /// Bodies put into quarantine, by reason.
+    /// Bodies put into quarantine, by route.
     quarantined: Family<KindLabels, Counter> = Family::default(), "quarantined", None;
     /// Panics caught, by where.
     panics: Family<KindLabels, Counter> = Family::default(), "panics", None;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::auth::authenticate;
 use super::paging::hex;
+pub use crate::config::ADMIN_TOKEN_FILE;
 use crate::domain::identity::sha256;
 use crate::domain::ids::CustomerId;
 use crate::domain::owner::{Caller, Scope};
@@ -15,8 +16,6 @@ use crate::storage::tokens::CHILD_MARK;
 use crate::supervision::clock::Clock;
 use crate::writer::client::WriterClient;
 
-/// File in the data directory with the administrator's token.
-pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 /// A browser's session ends after this, milliseconds.
 pub const SESSION_MS: i64 = 12 * 3_600_000;
 /// A sign-in code works for this long, milliseconds.

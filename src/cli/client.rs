@@ -7,8 +7,7 @@ use actix_web::http::Method;
 use actix_web::http::header::CONTENT_TYPE;
 use serde_json::Value;
 
-use crate::api::credentials::ADMIN_TOKEN_FILE;
-use crate::config::{ENV_PREFIX, StorageConfig};
+use crate::config::{ADMIN_TOKEN_FILE, ENV_PREFIX, StorageConfig};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:5001";
 const TIMEOUT: Duration = Duration::from_secs(60);

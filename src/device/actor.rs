@@ -13,9 +13,10 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
+use super::effects::{Effect, Loaded};
 use super::judge::ShardDeps;
 use super::messages::{Act, BindingChanged, Drain, Ingest};
-use super::shard::{Effect, Loaded, Shard};
+use super::shard::Shard;
 use crate::domain::event::DeviceReport;
 use crate::domain::identity;
 use crate::domain::ids::DeviceSn;

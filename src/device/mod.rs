@@ -4,6 +4,7 @@ pub mod actor;
 pub mod bindings;
 pub mod decide;
 pub mod duplicates;
+pub mod effects;
 pub mod judge;
 pub mod messages;
 pub mod shard;

@@ -10,63 +10,21 @@ use std::time::{Duration, Instant};
 use super::bindings::Known;
 use super::decide;
 use super::duplicates::{self, Duplicates};
+use super::effects::{Effect, Loaded};
 use super::judge::{Decided, NotDecided, ShardDeps};
 use super::messages::{Act, Ingest};
 use super::states::{InWriter, States};
 use super::waiting::{Waiter, Waiting};
 use crate::domain::alert::ActError;
 use crate::domain::device::DeviceState;
-use crate::domain::event::DeviceReport;
-use crate::domain::identity::EventIdentity;
 use crate::domain::ids::{AlertId, DeviceSn, EventId};
 use crate::domain::owner::Owner;
-use crate::storage::device_state::{LOAD_DEVICES_MAX, LoadedDevice};
-use crate::supervision::permits::Ticket;
+use crate::storage::device_state::LOAD_DEVICES_MAX;
 use crate::telemetry::Metrics;
 use crate::writer::messages::{Acted, CommittedItem, WriteItem};
 
 /// Loads under way at a time; what becomes unknown meanwhile is in the next.
 const LOADS_MAX: usize = 2;
-
-/// What the actor has to do for the core.
-#[derive(Debug)]
-pub enum Effect {
-    Write {
-        urgent: bool,
-        items: Vec<WriteItem>,
-    },
-    /// Read the owners of `devices` and the states of those that are `unknown`; then call
-    /// [`Shard::loaded`] or [`Shard::load_failed`].
-    Load {
-        devices: Vec<DeviceSn>,
-        unknown: Vec<DeviceSn>,
-        generation: u64,
-    },
-    /// An event older than what memory knows: ask storage, then call [`Shard::answered`].
-    Ask {
-        ingest: Box<Ingest>,
-        identity: EventIdentity,
-    },
-    Barrier {
-        devices: Option<Vec<DeviceSn>>,
-        token: u64,
-    },
-    /// Deciding about this report panicked.
-    Quarantine {
-        report: Box<DeviceReport>,
-        ticket: Ticket,
-        panic: String,
-    },
-}
-
-/// What was read of one device.
-#[derive(Debug)]
-pub struct Loaded {
-    pub device_sn: DeviceSn,
-    pub owner: Option<Owner>,
-    /// `None` if only the owner was asked for.
-    pub device: Option<LoadedDevice>,
-}
 
 pub struct Shard {
     deps: Arc<ShardDeps>,
