@@ -343,8 +343,6 @@ impl Default for TelemetryConfig {
 
 /// Prefix of the environment layer.
 pub const ENV_PREFIX: &str = "WATCHPOST_";
-/// After the prefix: what the commands that speak to a running server read. Not configuration.
-const ENV_OF_THE_CLIENT: [&str; 2] = ["TOKEN", "URL"];
 
 /// In the data directory: the token of the administrator, made at the first start.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";

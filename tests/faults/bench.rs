@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 use watchpost::config::{AdmissionConfig, DeviceConfig};
 use watchpost::device::bindings::Bindings;
 use watchpost::device::decide::EvaluateEvent;
+use watchpost::device::effects::{Effect, Loaded};
 use watchpost::device::judge::ShardDeps;
 use watchpost::device::messages::Ingest;
-use watchpost::device::shard::{Effect, Loaded, Shard};
+use watchpost::device::shard::Shard;
 use watchpost::domain::device::DeviceState;
 use watchpost::domain::ids::DeviceSn;
 use watchpost::domain::owner::Owner;
@@ -37,6 +38,8 @@ pub struct Bench {
     pub barriers: Vec<(Option<Vec<DeviceSn>>, u64)>,
     /// Loads asked for and not answered.
     pub loads: Vec<Vec<DeviceSn>>,
+    /// Of the loads, in the same order.
+    generations: Vec<u64>,
     /// Handed on and not committed, in order.
     pub written: Vec<WriteItem>,
 }
@@ -74,6 +77,7 @@ impl Bench {
             now: Instant::now(),
             barriers: Vec::new(),
             loads: Vec::new(),
+            generations: Vec::new(),
             written: Vec::new(),
         }
     }
@@ -104,7 +108,10 @@ impl Bench {
         for effect in self.shard.take_effects() {
             match effect {
                 Effect::Write { items, .. } => self.written.extend(items),
-                Effect::Load { devices, .. } => self.loads.push(devices),
+                Effect::Load { devices, generation, .. } => {
+                    self.loads.push(devices);
+                    self.generations.push(generation);
+                }
                 Effect::Barrier { devices, token } => self.barriers.push((devices, token)),
                 other => panic!("unexpected {other:?}"),
             }
@@ -113,7 +120,8 @@ impl Bench {
 
     /// Answers the loads: nobody has seen these devices, and nobody wears them.
     pub fn load(&mut self) {
-        for devices in std::mem::take(&mut self.loads) {
+        let generations = std::mem::take(&mut self.generations);
+        for (devices, generation) in std::mem::take(&mut self.loads).into_iter().zip(generations) {
             let fresh = |device_sn: DeviceSn| Loaded {
                 owner: None,
                 device: Some(LoadedDevice {
@@ -124,13 +132,13 @@ impl Bench {
                 device_sn,
             };
             let loaded = devices.into_iter().map(fresh).collect();
-            self.shard.loaded(loaded, self.now, self.now);
+            self.shard.loaded(loaded, generation, self.now, self.now);
         }
         self.collect();
     }
 
     pub fn load_as(&mut self, owner: &Owner) {
-        let devices = self.loads.remove(0);
+        let (devices, generation) = (self.loads.remove(0), self.generations.remove(0));
         let state = |device_sn: &DeviceSn| LoadedDevice {
             device_sn: device_sn.clone(),
             known: true,
@@ -144,11 +152,12 @@ impl Bench {
                 device_sn,
             })
             .collect();
-        self.shard.loaded(loaded, self.now, self.now);
+        self.shard.loaded(loaded, generation, self.now, self.now);
         self.collect();
     }
 
     pub fn fail_loads(&mut self) {
+        self.generations.clear();
         for devices in std::mem::take(&mut self.loads) {
             self.shard.load_failed(&devices, self.now);
         }

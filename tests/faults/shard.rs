@@ -196,7 +196,7 @@ fn strangers_beyond_the_limit_are_stored_without_a_state_and_share_one_alert() {
     }
     let of = |item: &watchpost::writer::messages::WriteItem| {
         let alert = &item.changes[0].alert;
-        let register = item.records.as_ref().expect("records").register;
+        let register = item.records.as_ref().expect("records").touch_device;
         (alert.device_sn.to_string(), alert.value.clone().unwrap_or_default().to_string(), register)
     };
     let written: Vec<_> = bench.written.iter().map(of).collect();
