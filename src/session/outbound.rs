@@ -62,6 +62,9 @@ pub enum Written {
     Vitals,
 }
 
+/// A client that begins to read again within this learns why it was closed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
 /// Writes until told to close, or until the socket takes nothing for `stall`.
 pub struct Writer<S> {
     pub sink: S,
@@ -100,7 +103,7 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
         Metrics::count(&self.metrics.sessions_closed, farewell.kind);
         if farewell != Farewell::GONE {
             // A socket that takes nothing is given up.
-            let _ = tokio::time::timeout(self.stall, self.sink.send(SocketFrame::Close(farewell))).await;
+            let _ = tokio::time::timeout(CLOSE_WITHIN, self.sink.send(SocketFrame::Close(farewell))).await;
         }
         farewell
     }

@@ -64,7 +64,6 @@ pub fn run(
     // After a panic the last offset comes from the log, and whatever had committed shows.
     announce.watermark.advance(token.last_offset());
 
-    let mut failed = None;
     if !job.batch.is_empty() {
         let begun = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| token.commit(&entries(&job.batch)))) {
@@ -73,7 +72,14 @@ pub fn run(
                 announce.watermark.advance(token.last_offset());
                 announce.committed(job.batch, committed);
             }
-            Ok(Err(err)) => failed = Some((job.batch, err)),
+            Ok(Err(err)) => {
+                // A connection whose COMMIT or ROLLBACK failed may be of no use any more, so the
+                // next try gets a new one.
+                for command in job.commands {
+                    let _ = command.reply.send(Err(CommandError::WriterAway));
+                }
+                return Done { failed: Some((job.batch, err)) };
+            }
             Err(panic) => {
                 // The connection may be inside a transaction: it is dropped, not put back.
                 count_panic(&announce.metrics);
@@ -94,12 +100,12 @@ pub fn run(
                 count_panic(&announce.metrics);
                 tracing::error!("a command panicked: {}", panic_text(&*panic));
                 let _ = reply.send(Err(CommandError::WriterAway));
-                return Done { failed };
+                return Done { failed: None };
             }
         }
     }
     *slot = Some(token);
-    Done { failed }
+    Done { failed: None }
 }
 
 fn refuse(job: Job, err: StorageError) -> Done {
