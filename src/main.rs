@@ -13,6 +13,10 @@ use watchpost::cli::{bindings, login_link, token, watch};
 use watchpost::config::{Config, LogFormat};
 use watchpost::telemetry;
 
+/// Reports are made on one thread and freed on another, which the C library's allocator pays for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes in what smart-watches send, decides by rule which of it is an alert, stores it, and puts
 /// it on the right screens
 #[derive(Debug, Parser)]
