@@ -10,7 +10,7 @@ use super::state::ApiState;
 use super::{body, paging};
 use crate::domain::ids::{CustomerId, DeviceSn, OrgId, PersonId};
 use crate::domain::owner::Scope;
-use crate::storage::command::{Command, NewBinding};
+use crate::storage::command::{Command, CommandError, CommandReply, NewBinding};
 use crate::storage::{devices, owners};
 
 const WHAT: &str = "the device";
@@ -92,8 +92,7 @@ pub async fn bind(
     };
     check_names(&binding).map_err(Problem::invalid)?;
     let command = Command::PutBinding { binding, scope: caller.scope.clone(), actor: caller.name };
-    state.writer.execute(command).await?;
-    state.admission.router.binding_changed(std::slice::from_ref(&device_sn));
+    change_bindings(&state, command, vec![device_sn.clone()]).await?;
     answer_binding(&state, caller.scope, device_sn).await
 }
 
@@ -106,9 +105,27 @@ pub async fn unbind(
     let device_sn = read_serial(&serial)?;
     let command =
         Command::EndBinding { device_sn: device_sn.clone(), scope: caller.scope, actor: caller.name };
-    state.writer.execute(command).await?;
-    state.admission.router.binding_changed(&[device_sn]);
+    change_bindings(&state, command, vec![device_sn]).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Stores a change of who wears what and has the shards look again, also if the client goes away
+/// meanwhile, and whatever the outcome: it may be stored although nobody could say so.
+pub(super) async fn change_bindings(
+    state: &ApiState,
+    command: Command,
+    devices: Vec<DeviceSn>,
+) -> Result<CommandReply, Problem> {
+    let (writer, router) = (state.writer.clone(), state.admission.router.clone());
+    let work = actix_web::rt::spawn(async move {
+        let result = writer.execute(command).await;
+        match &result {
+            Ok(CommandReply::Imported { changed }) => router.binding_changed(changed),
+            _ => router.binding_changed(&devices),
+        }
+        result
+    });
+    Ok(work.await.unwrap_or(Err(CommandError::WriterAway))?)
 }
 
 async fn answer_binding(

@@ -78,13 +78,13 @@ pub async fn import(
         return Err(problem.with("faults", json!(faults)).with("fault_count", fault_count.into()));
     }
     let count = rows.len();
-    let bindings = rows.into_iter().map(|row| row.binding).collect();
+    let bindings: Vec<NewBinding> = rows.into_iter().map(|row| row.binding).collect();
+    let devices = bindings.iter().map(|binding| binding.device_sn.clone()).collect();
     let command = Command::ImportBindings { bindings, scope: caller.scope, actor: caller.name };
-    let changed = match state.writer.execute(command).await? {
+    let changed = match super::devices::change_bindings(&state, command, devices).await? {
         CommandReply::Imported { changed } => changed,
         _ => Vec::new(),
     };
-    state.admission.router.binding_changed(&changed);
     Ok(HttpResponse::Ok().json(json!({ "rows": count, "changed": changed.len() })))
 }
 

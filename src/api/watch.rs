@@ -61,8 +61,10 @@ async fn upload(
     };
     let mut warnings = decoded.warnings;
     for fault in &decoded.faults {
-        if let Err(err) = desk.keep(&fault.original, route, format!("{:?}", fault.reason)).await {
-            return busy(&state, &err.to_string());
+        match desk.keep(&fault.original, route, format!("{:?}", fault.reason)).await {
+            Ok(Kept::NoRoom) => return busy(&state, "there is no room in quarantine now"),
+            Ok(Kept::First { .. } | Kept::Again) => {}
+            Err(err) => return busy(&state, &err.to_string()),
         }
         warnings.push(Warning::new("quarantined", "a record without a device is kept in quarantine"));
     }

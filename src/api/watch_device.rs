@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::quarantine_desk::Kept;
 use super::state::ApiState;
 use super::watch::{Budget, Desk, busy, decode_options, quarantined, unread};
 use crate::domain::event::ReportedTime;
@@ -197,8 +198,10 @@ async fn upload_log(
         Err(err) => return quarantined(&state, &desk, &body, ROUTE, err.to_string()).await,
     };
     for fault in &decoded.faults {
-        if let Err(err) = desk.keep(&fault.original, ROUTE, format!("{:?}", fault.reason)).await {
-            return busy(&state, &err.to_string());
+        match desk.keep(&fault.original, ROUTE, format!("{:?}", fault.reason)).await {
+            Ok(Kept::NoRoom) => return busy(&state, "there is no room in quarantine now"),
+            Ok(Kept::First { .. } | Kept::Again) => {}
+            Err(err) => return busy(&state, &err.to_string()),
         }
     }
     let now = state.clock.now();

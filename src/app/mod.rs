@@ -164,7 +164,9 @@ impl App {
             tracing::info!("shutting down: closing sockets, finishing requests, flushing");
         }
         let drained = tokio::time::timeout(shutdown_timeout, async {
-            pipeline.close_sessions().await;
+            if fatal.is_none() {
+                pipeline.close_sessions().await;
+            }
             // actix would wait for idle keep-alive connections, so what is accepted is waited for
             // here; then there is only the writing of the last answers left.
             handle.pause().await;

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::bindings::Bindings;
@@ -145,7 +145,20 @@ impl ShardDeps {
             change.alert.value = Some(serial.as_str().into());
             change.alert.severity == Severity::Critical && change.transition == Transition::Raised
         });
+        // Nobody is told of an alert that is not stored.
+        let kept = decided.item.changes.first().map(|change| change.alert.alert_id);
+        decided.item.alert_id = kept;
+        if let Some(event) = decided.item.records.as_mut().and_then(|records| records.event.as_mut()) {
+            event.alert_id = kept;
+        }
         Ok(decided)
+    }
+
+    /// Counts a device that nobody has registered. False beyond the limit.
+    pub fn admit_stranger(&self) -> bool {
+        let max = self.config.devices_unbound_max;
+        let count = |known: usize| (known < max).then_some(known + 1);
+        self.unbound_devices.fetch_update(Ordering::AcqRel, Ordering::Acquire, count).is_ok()
     }
 
     fn to_item(

@@ -110,16 +110,22 @@ impl Shard {
         for ingest in self.waiting.overdue_emergencies(now, limit) {
             self.decide_without_state(ingest, now);
         }
+        self.hand_on();
         if self.retry_loads_at.is_none_or(|at| now >= at) {
             self.retry_loads_at = None;
             self.start_loads();
         }
-        self.hand_on();
     }
 
     fn start_loads(&mut self) {
         while self.loads < LOADS_MAX {
-            let devices = self.waiting.start_loading(LOAD_DEVICES_MAX);
+            // What is on its way and in no state here must be in storage before that is read.
+            let (states, in_writer, buffer) = (&self.states, &self.in_writer, &self.buffer);
+            let not_yet = |device: &DeviceSn| {
+                !states.contains(device)
+                    && (in_writer.holds(device) || buffer.iter().any(|item| item.device_sn == *device))
+            };
+            let devices = self.waiting.start_loading(LOAD_DEVICES_MAX, not_yet);
             if devices.is_empty() {
                 break;
             }
@@ -173,7 +179,7 @@ impl Shard {
                 continue;
             };
             if let Some(loaded) = device {
-                if !loaded.known && !owner.is_bound() && !self.admit_stranger() {
+                if !loaded.known && !owner.is_bound() && !self.deps.admit_stranger() {
                     self.decide_unregistered(&device_sn, &owner);
                     continue;
                 }
@@ -309,13 +315,17 @@ impl Shard {
     /// An emergency whose device's state could not be loaded in time. If the same alert is open
     /// in storage, the write becomes a repeat of it.
     fn decide_without_state(&mut self, ingest: Ingest, now: Instant) {
-        Metrics::count(&self.deps.metrics.state_loads, "skipped");
         let owner = match self.deps.bindings.owner(&ingest.report.value.device_sn, now) {
             Known::Fresh(owner) | Known::Stale(owner) => owner,
             Known::Unknown => Arc::new(Owner::unbound()),
         };
+        Metrics::count(&self.deps.metrics.state_loads, "skipped");
         match self.deps.judge(&mut DeviceState::default(), ingest, &owner, true) {
-            Ok(decided) => self.push(decided),
+            Ok(decided) => {
+                // A load that is under way does not know of it.
+                self.generation += 1;
+                self.push(decided);
+            }
             Err(other) => self.settle(*other),
         }
     }
@@ -331,13 +341,6 @@ impl Shard {
                 Waiter::Act(act) => drop(act.reply.send(Err(ActError::NotOpen))),
             }
         }
-    }
-
-    /// Counts a device that nobody has registered. False beyond the limit.
-    fn admit_stranger(&self) -> bool {
-        let max = self.deps.config.devices_unbound_max;
-        let count = |known: usize| (known < max).then_some(known + 1);
-        self.deps.unbound_devices.fetch_update(Ordering::AcqRel, Ordering::Acquire, count).is_ok()
     }
 
     fn settle(&mut self, other: NotDecided) {

@@ -125,6 +125,11 @@ impl InWriter {
         self.total
     }
 
+    /// Something of the device is on its way.
+    pub fn holds(&self, device: &DeviceSn) -> bool {
+        self.by_device.contains_key(device)
+    }
+
     pub fn handed_on(&mut self, device: &DeviceSn) {
         self.total += 1;
         *self.by_device.entry(device.clone()).or_default() += 1;

@@ -61,8 +61,9 @@ impl Waiting {
         self.all_barred.is_some() || self.barred.contains_key(device)
     }
 
-    /// Devices to load now, at most `max`; they count as being loaded from here on.
-    pub fn start_loading(&mut self, max: usize) -> Vec<DeviceSn> {
+    /// Devices to load now, at most `max`, but none that `not_yet` names; they count as being loaded
+    /// from here on.
+    pub fn start_loading(&mut self, max: usize, not_yet: impl Fn(&DeviceSn) -> bool) -> Vec<DeviceSn> {
         if self.all_barred.is_some() {
             return Vec::new();
         }
@@ -70,7 +71,7 @@ impl Waiting {
         let wanted: Vec<DeviceSn> = self
             .queues
             .iter()
-            .filter(|(device, queue)| !queue.loading && !barred.contains(device))
+            .filter(|(device, queue)| !queue.loading && !barred.contains(device) && !not_yet(device))
             .map(|(device, _)| device.clone())
             .take(max)
             .collect();

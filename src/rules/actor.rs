@@ -104,6 +104,10 @@ impl RuleCache {
                         _ => Ok(None),
                     }
                 });
+                if answer.is_err() {
+                    // It may be stored all the same; then it has to be put in force.
+                    ctx.run_later(RELOAD_PAUSE, |actor, ctx| guarded_timer(actor, ctx, Self::reload));
+                }
                 // Whoever asked may have gone.
                 let _ = reply.send(answer);
                 actor.busy = false;

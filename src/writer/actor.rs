@@ -186,7 +186,6 @@ impl BatchWriter {
             });
         self.core.barriers = waiting;
         for barrier in passed {
-            self.core.lanes.accept(barrier.shard, barrier.devices.as_deref());
             let _ =
                 self.announce.shards[barrier.shard].send(ShardNotice::BarrierPassed { token: barrier.token });
         }
@@ -290,6 +289,8 @@ impl Handler<Barrier> for BatchWriter {
 
     fn handle(&mut self, barrier: Barrier, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, ctx| {
+            // All that was sent before it has come before it. Only the answer has to wait.
+            actor.core.lanes.accept(barrier.shard, barrier.devices.as_deref());
             actor.core.barriers.push(barrier);
             actor.proceed(ctx);
         });

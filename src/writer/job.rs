@@ -12,6 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::lanes::Queued;
 use super::messages::{Administer, CommittedItem, ShardNotice};
+use crate::domain::alert::AlertChange;
 use crate::session::messages::{HandOver, Publish, VitalsInterest, VitalsUpdate, Watermark};
 use crate::storage::command::CommandError;
 use crate::storage::commit::{Committed, Entry, WriteToken, distinct};
@@ -139,6 +140,15 @@ impl Announce {
         }
         self.publish(&batch, committed.changes);
 
+        // An alert that strangers share is news to the shard that holds its serial, as is one that
+        // was merged.
+        let mut news = committed.merged;
+        let shared = batch.iter().flat_map(|queued| {
+            let foreign = |change: &&AlertChange| change.alert.device_sn != queued.item.device_sn;
+            queued.item.changes.iter().filter(foreign).map(|change| change.alert.device_sn.clone())
+        });
+        news.extend(shared);
+        let merged = distinct(news);
         let mut notices: Vec<Vec<CommittedItem>> = vec![Vec::new(); self.shards.len()];
         for (queued, stored_alert_id) in batch.into_iter().zip(committed.alert_ids) {
             let Queued { shard, item } = queued;
@@ -160,8 +170,6 @@ impl Announce {
                 let _ = acted.reply.send(acted.answer);
             }
         }
-        // To all: the alert that strangers share may belong to another shard than its causes.
-        let merged = distinct(committed.merged);
         for (link, items) in self.shards.iter().zip(notices) {
             if !items.is_empty() || !merged.is_empty() {
                 // A shard that is down has forgotten what it waited for.

@@ -149,7 +149,25 @@ fn an_emergency_does_not_wait_for_a_state_longer_than_its_limit() {
     assert!(stored_as(outcome(&mut sos)).1.is_some());
     assert!(!bench.shard.is_drained(), "the other report still waits");
     bench.load();
-    assert_eq!(bench.written.len(), 1);
+    assert!(bench.written.is_empty(), "what was read before does not know of the emergency's alert");
+    bench.load();
+    assert_eq!(bench.written.len(), 1, "after it has been read again");
+}
+
+#[test]
+fn a_state_is_not_read_while_something_of_its_device_is_on_its_way() {
+    let limit = Duration::from_millis(DeviceConfig::default().emergency_load_timeout_ms);
+    let mut bench = Bench::new();
+    bench.send(&event("A", "SOS_EVENT", 1));
+    bench.fail_loads();
+    bench.pass(limit);
+    assert_eq!(bench.written.len(), 1, "raised without its state");
+    bench.loads.clear();
+    bench.send(&event("A", "BOOT", 2));
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.loads.is_empty(), "the alert may not be in storage yet");
+    bench.commit();
+    assert_eq!(bench.loads, [vec![sn("A")]]);
 }
 
 #[test]
