@@ -3,5 +3,6 @@ mod faults;
 mod pipeline;
 mod rest;
 mod session;
-mod support;
 mod wire;
+
+use testkit as support;

@@ -6,6 +6,7 @@
 //! bounds nothing once an address is cloned; a supervised actor restarts without any back-off.
 
 pub mod clock;
+pub mod failpoint;
 pub mod guard;
 pub mod health;
 pub mod link;

@@ -4,7 +4,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use super::process::{File, Process, command, refusal, run, server_args};
+use crate::support::process::{Process, command, refusal, run, server_args};
+use crate::support::truth::File;
 
 fn server(data_dir: &Path, more: &[&str]) -> Command {
     let args = server_args(data_dir);

@@ -21,8 +21,8 @@ use watchpost::writer::job::{Announce, TokenSlot};
 use watchpost::writer::messages::{Flush, ShardNotice, WriteBatch, WriteItem};
 
 use super::bench::{Answer, Bench, sn};
-use super::process::File;
 use super::tools::{WriteLock, event};
+use crate::support::truth::File;
 use crate::support::{DEADLINE, NOW, eventually};
 
 struct Scene {

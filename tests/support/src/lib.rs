@@ -2,7 +2,10 @@
 //! to it. The truth is read from the file with queries of the test's own.
 
 pub mod bodies;
+pub mod process;
+pub mod scale;
 pub mod stream;
+pub mod truth;
 
 use std::future::Future;
 use std::net::SocketAddr;

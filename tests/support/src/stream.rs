@@ -8,7 +8,7 @@ use futures_util::stream::LocalBoxStream;
 use futures_util::{Sink, SinkExt, StreamExt};
 use serde_json::{Value, json};
 
-use super::{DEADLINE, TestApp};
+use crate::{DEADLINE, TestApp};
 
 pub struct StreamClient {
     sink: Pin<Box<dyn Sink<Message, Error = WsProtocolError>>>,

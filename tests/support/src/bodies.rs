@@ -55,6 +55,6 @@ pub fn heart_rate(sn: &str, seconds: i64, bpm: u32) -> Value {
 
 /// An example body from `tests/corpus`.
 pub fn corpus(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/corpus/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../corpus/{name}.json", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(&path).unwrap_or_else(|err| panic!("{path}: {err}"))
 }

@@ -8,14 +8,19 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use diesel::prelude::*;
-use diesel::sql_types::Text;
+use crate::DEADLINE;
 
-use crate::support::DEADLINE;
+/// The program under test, which cargo has built beside the tests.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of the test");
+    let built = test.ancestors().nth(2).expect("a target folder").join("watchpost");
+    assert!(built.exists(), "{} is built with the tests", built.display());
+    built
+}
 
 /// `watchpost` with an environment of its own.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_watchpost"));
+    let mut command = Command::new(binary());
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WATCHPOST_")) {
         command.env_remove(name);
@@ -187,56 +192,5 @@ impl Load {
             assert!(begun.elapsed() < DEADLINE, "{count} events are stored within {DEADLINE:?}");
             std::thread::park_timeout(Duration::from_millis(1));
         }
-    }
-}
-
-/// The file of a server that has ended.
-pub struct File {
-    conn: SqliteConnection,
-}
-
-impl File {
-    pub fn of(data_dir: &Path) -> Self {
-        let path: PathBuf = data_dir.join("watchpost.db");
-        Self { conn: SqliteConnection::establish(&path.to_string_lossy()).expect("the file") }
-    }
-
-    pub fn execute(&mut self, statement: &str) {
-        diesel::sql_query(statement).execute(&mut self.conn).expect("a statement");
-    }
-
-    /// The column `value` of a query, as text.
-    pub fn texts(&mut self, query: &str) -> Vec<String> {
-        #[derive(QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = Text)]
-            value: String,
-        }
-        let query = format!("SELECT CAST(value AS TEXT) AS value FROM ({query})");
-        let rows: Vec<Row> = diesel::sql_query(query).load(&mut self.conn).expect("rows");
-        rows.into_iter().map(|row| row.value).collect()
-    }
-
-    /// Every event id as the API writes it, in order.
-    pub fn event_ids(&mut self) -> Vec<String> {
-        let hex = self.texts("SELECT lower(hex(event_id)) AS value FROM event ORDER BY 1");
-        let parse = |hex: &String| uuid::Uuid::parse_str(hex).expect("an id").to_string();
-        hex.iter().map(parse).collect()
-    }
-
-    pub fn assert_consistent(&mut self) {
-        assert_eq!(self.texts("SELECT integrity_check AS value FROM pragma_integrity_check"), ["ok"]);
-        let offsets = self.texts(
-            "SELECT count(*) || ' ' || coalesce(max(change_offset), 0) || ' ' || coalesce(min(change_offset), 1) \
-             AS value FROM alert_change",
-        );
-        let parts: Vec<&str> = offsets[0].split(' ').collect();
-        assert!(parts[0] == parts[1] && parts[2] == "1", "offsets without a gap: {parts:?}");
-        // Each SOS is one raise or repeat of the device's one open alert.
-        let wrong = "SELECT device_sn AS value FROM alert a WHERE count != \
-             (SELECT count(*) FROM event e WHERE e.device_sn = a.device_sn AND e.type_key = 'sos_event')";
-        assert_eq!(self.texts(wrong), Vec::<String>::new(), "counts of alerts");
-        let several = "SELECT device_sn AS value FROM alert GROUP BY device_sn HAVING count(*) > 1";
-        assert_eq!(self.texts(several), Vec::<String>::new(), "one open alert each");
     }
 }

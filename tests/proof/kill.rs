@@ -1,19 +1,15 @@
 //! Ends of the process, asked for and not, under load: what was answered 200 is in the file.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
-use super::process::{File, Load, Process, connect, request};
+use testkit::process::{Load, Process, connect, request};
+use testkit::truth::File;
 
 const THREADS: usize = 4;
 
 fn assert_stored(load: Load, file: &mut File) {
-    let ids = file.event_ids();
-    let known: HashSet<&String> = ids.iter().collect();
-    assert_eq!(known.len(), ids.len(), "no event twice");
-    let stored = load.stored.into_inner().expect("no panic");
-    let missing: Vec<&String> = stored.iter().filter(|id| !known.contains(id)).collect();
-    assert!(missing.is_empty(), "{} of {} were answered 200 and are lost", missing.len(), stored.len());
+    file.assert_holds(&load.stored.into_inner().expect("no panic"));
+    file.assert_consistent();
 }
 
 #[test]
@@ -41,7 +37,6 @@ fn sigterm_under_load_ends_well_and_loses_nothing() {
     });
     let mut file = File::of(dir.path());
     assert_stored(load, &mut file);
-    file.assert_consistent();
 }
 
 #[test]
@@ -101,5 +96,4 @@ fn killed_three_times_under_load_it_has_lost_nothing_and_is_ready_again() {
     assert_eq!(process.wait(), (Some(0), String::new()));
     let mut file = File::of(dir.path());
     assert_stored(load, &mut file);
-    file.assert_consistent();
 }

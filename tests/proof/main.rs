@@ -1,0 +1,5 @@
+//! The promises, proved the hard way: crashes, floods, long outages. Each proof has a short form, and
+//! a long one in `./tests/run --long`. Fail points are global, so each test wants a process of its
+//! own; where a runner gives it none, `fail::FailScenario` makes them take turns.
+
+mod kill;
