@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use actix_web::{App as WebApp, HttpServer, middleware, web};
@@ -23,9 +23,29 @@ use crate::session::slots::SessionSlots;
 /// Connections that may wait in the kernel: a fleet that comes back after an outage comes at once.
 const BACKLOG: u32 = 4_096;
 
-/// Accepted requests have been answered when the server is stopped; this is for their last bytes,
-/// and for idle connections to be told.
-const LAST_ANSWERS_S: u64 = 1;
+/// Counts the connections that are open, idle ones and sockets included.
+#[derive(Clone, Default)]
+pub struct Connections(Arc<AtomicI64>);
+
+impl Connections {
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
+
+    /// Counts one more for as long as what it returns lives.
+    fn open(&self) -> OpenConnection {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        OpenConnection(self.clone())
+    }
+}
+
+struct OpenConnection(Connections);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 /// Binds and starts accepting.
 pub fn listen(
@@ -33,6 +53,7 @@ pub fn listen(
     state: &web::Data<ApiState>,
     pipeline: &Pipeline,
     accepting: &Arc<AtomicBool>,
+    connections: &Connections,
 ) -> Result<(actix_web::dev::Server, SocketAddr), AppError> {
     let stream = web::Data::new(StreamState {
         sessions: Arc::new(SessionDeps {
@@ -72,13 +93,17 @@ pub fn listen(
         0 => std::thread::available_parallelism().map_or(2, usize::from),
         workers => workers,
     };
+    let connections = connections.clone();
     let server = HttpServer::new(factory)
+        .on_connect(move |_, data| {
+            data.insert(connections.open());
+        })
         .workers(workers)
         .max_connections(config.server.connections_per_worker_max)
         .backlog(BACKLOG)
         .keep_alive(Duration::from_secs(config.server.keep_alive_s))
         .client_request_timeout(Duration::from_millis(config.server.client_timeout_ms))
-        .shutdown_timeout(LAST_ANSWERS_S)
+        .shutdown_timeout(config.server.shutdown_timeout_s)
         .disable_signals()
         .bind(addr)
         .map_err(|source| AppError::Listen { addr, source })?;

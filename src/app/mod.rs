@@ -58,6 +58,9 @@ pub enum AppError {
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often the end of accepted requests is looked for while shutting down.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// After the last accepted request has been answered its bytes may take this long to leave, and
+/// clients of the stream to go.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// After a fatal error `/readyz` says so for this long before the process ends.
 const FATAL_NOTICE: Duration = Duration::from_millis(500);
 
@@ -68,6 +71,7 @@ pub struct App {
     pipeline: Pipeline,
     server: actix_web::dev::Server,
     accepting: Arc<AtomicBool>,
+    connections: http::Connections,
     shutdown_timeout: Duration,
     /// Held as long as the data directory is in use.
     _lock: lock::DataDirLock,
@@ -136,10 +140,11 @@ impl App {
         let token_file = ready.await.map_err(|_| AppError::NotReady(READY_WITHIN))??;
         tracing::info!(file = %token_file.display(), "the admin token is in this file");
 
-        let (server, addr) = http::listen(&config, &state, &pipeline, &accepting)?;
+        let connections = http::Connections::default();
+        let (server, addr) = http::listen(&config, &state, &pipeline, &accepting, &connections)?;
         accepting.store(true, Ordering::Release);
         let shutdown_timeout = Duration::from_secs(config.server.shutdown_timeout_s);
-        Ok(Self { addr, state, pipeline, server, accepting, shutdown_timeout, _lock: lock })
+        Ok(Self { addr, state, pipeline, server, accepting, connections, shutdown_timeout, _lock: lock })
     }
 
     /// Where it listens; with port 0 configured, the port that it got.
@@ -155,7 +160,7 @@ impl App {
     /// Serves until `shutdown` resolves, then drains: readiness fails, sockets close with 1001,
     /// accepted requests finish, shards drain, the writer flushes.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
-        let App { mut pipeline, server, accepting, shutdown_timeout, state, .. } = self;
+        let App { mut pipeline, server, accepting, connections, shutdown_timeout, state, .. } = self;
         let handle = server.handle();
         let serving = actix_web::rt::spawn(server);
         let fatal = tokio::select! {
@@ -170,19 +175,17 @@ impl App {
             tracing::info!("shutting down: closing sockets, finishing requests, flushing");
         }
         let drained = tokio::time::timeout(shutdown_timeout, async {
-            if fatal.is_none() {
-                pipeline.close_sessions().await;
+            if fatal.is_some() {
+                return handle.stop(false).await;
             }
-            // actix would wait for idle keep-alive connections, so what is accepted is waited for
-            // here; then there is only the writing of the last answers left.
-            handle.pause().await;
-            while fatal.is_none() && state.in_flight.load(Ordering::Acquire) > 0 {
-                tokio::time::sleep(DRAIN_POLL).await;
+            pipeline.close_sessions().await;
+            // Nobody new is let in, idle connections are closed, and busy ones after their answer.
+            // actix looks only once a second whether that is done.
+            tokio::select! {
+                () = handle.stop(true) => {}
+                () = requests_done(&state, &connections) => {}
             }
-            handle.stop(fatal.is_none()).await;
-            if fatal.is_none() {
-                pipeline.drain().await;
-            }
+            pipeline.drain().await;
         });
         if drained.await.is_err() {
             // What was not flushed was not answered 200 either.
@@ -191,8 +194,27 @@ impl App {
             );
         }
         pipeline.stop();
-        serving.await.map_err(|err| AppError::Serve(std::io::Error::other(err)))??;
+        // It may still be waiting: for its next look, or for requests that have no time left.
+        serving.abort();
+        match serving.await {
+            Ok(served) => served?,
+            Err(err) if err.is_cancelled() => {}
+            Err(err) => return Err(AppError::Serve(std::io::Error::other(err))),
+        }
         fatal.map_or(Ok(()), |fatal| Err(fatal.into()))
+    }
+}
+
+/// Resolves when no connection is open, or when for [`LAST_ANSWERS`] no request was in work.
+async fn requests_done(state: &ApiState, connections: &http::Connections) {
+    let mut idle_since = None;
+    while connections.any() {
+        if state.in_flight.load(Ordering::Acquire) > 0 {
+            idle_since = None;
+        } else if idle_since.get_or_insert_with(Instant::now).elapsed() >= LAST_ANSWERS {
+            return;
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
     }
 }
 

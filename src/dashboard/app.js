@@ -100,7 +100,8 @@ function receive(frame) {
       draw();
       break;
     case "pong":
-      since = { epoch, offset: frame.offset };
+      // 0 before the subscription has been answered: nothing to go on from.
+      if (since && frame.offset > since.offset) since = { epoch, offset: frame.offset };
       break;
     case "error":
       if (frame.code === "unauthenticated") {

@@ -58,7 +58,7 @@ pub fn event(
 
     let findings = evaluated(state, event, occurred_at, given, &mut decision);
     if evaluate::is_wear_report(event)
-        && let Some(worn) = worn_by_value(event)
+        && let Some(worn) = evaluate::worn_by_value(event)
         && state.wear.report(worn, occurred_at)
     {
         decision.records.worn = Some((worn, occurred_at));
@@ -197,14 +197,6 @@ fn believed(
     match time.filter(|time| identity::time_counts(time.utc, received_at)) {
         Some(time) => (time.utc, TimeSource::Device),
         None => (otherwise, TimeSource::Arrival),
-    }
-}
-
-fn worn_by_value(event: &EventReport) -> Option<bool> {
-    match event.value.as_deref()? {
-        "1" => Some(true),
-        "0" => Some(false),
-        _ => None,
     }
 }
 

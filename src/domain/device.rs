@@ -28,9 +28,9 @@ impl Wear {
         true
     }
 
-    /// True if a newer report than `at` is known.
-    pub fn is_newer_than(&self, at: UtcMillis) -> bool {
-        self.worn.is_some() && self.at > at
+    /// True if a newer report than that of `at` says otherwise. `None` agrees with nothing.
+    pub fn contradicts(&self, worn: Option<bool>, at: UtcMillis) -> bool {
+        self.worn.is_some() && self.worn != worn && self.at > at
     }
 
     /// Whether a sample of `at` was taken on a wrist. Watches repeat old values when they are

@@ -32,8 +32,9 @@ pub fn event(
     at: UtcMillis,
     customer: &CustomerId,
 ) -> Vec<Finding> {
-    if is_wear_report(event) && state.wear.is_newer_than(at) {
-        // A stale wear report never overrides a newer one.
+    if is_wear_report(event) && state.wear.contradicts(worn_by_value(event), at) {
+        // A stale wear report never overrides a newer one. One that a newer report confirms is not
+        // stale: watches post about the device beside the event, and those posts may come first.
         return Vec::new();
     }
     let resolved = rules.resolved_by(event).cloned().map(Finding::Resolves);
@@ -43,6 +44,15 @@ pub fn event(
 /// True for the event by which watches say that they were put on or taken off.
 pub fn is_wear_report(event: &EventReport) -> bool {
     event.short_type().eq_ignore_ascii_case("WEAR_STATUS_CHANGED")
+}
+
+/// What a wear report says; `None` if nobody can tell.
+pub fn worn_by_value(event: &EventReport) -> Option<bool> {
+    match event.value.as_deref()? {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    }
 }
 
 /// Findings of a sample that the state has taken already; `fresh` are the metrics that it was the

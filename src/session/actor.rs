@@ -196,7 +196,7 @@ impl SessionActor {
             (ClientFrame::Auth { token }, None) => self.authenticate(token, ctx),
             (_, None) => self.error("unauthenticated", "send an auth frame first"),
             (ClientFrame::Ping, Some(_)) => {
-                let pong = ServerFrame::Pong { offset: self.client.served() };
+                let pong = ServerFrame::Pong { offset: self.client.sent_up_to() };
                 self.write(Outgoing::Text(pong.text()));
             }
             (ClientFrame::Shown { offset }, Some(_)) => {

@@ -67,9 +67,15 @@ impl Client {
         }
     }
 
-    /// Everything up to here that passes the filter has been written.
+    /// Everything up to here that passes the filter of the present subscription has been written; 0
+    /// until it has been answered, since what it missed before may still be on its way.
+    pub fn sent_up_to(&self) -> Offset {
+        self.current.as_ref().map_or(0, |current| current.written.max(current.passed.get()))
+    }
+
+    /// The same, but before the first answer what the subscription before it had, or `hello` said.
     pub fn served(&self) -> Offset {
-        let here = self.current.as_ref().map_or(0, |current| current.written.max(current.passed.get()));
+        let here = self.sent_up_to();
         if here > 0 { here } else { self.served_before }
     }
 
@@ -136,9 +142,9 @@ mod tests {
     fn served_is_what_was_written_or_passed_over_and_survives_a_new_subscription() {
         let mut client = Client::default();
         client.greeted(5);
-        assert_eq!(client.served(), 5);
+        assert_eq!((client.served(), client.sent_up_to()), (5, 0));
         let (serial, passed) = client.subscribe("a");
-        assert_eq!(client.served(), 5);
+        assert_eq!((client.served(), client.sent_up_to()), (5, 0));
         client.written(serial, 8);
         passed.set(9);
         assert_eq!(client.served(), 9);
@@ -146,7 +152,7 @@ mod tests {
         assert_eq!(client.served(), 12);
         let (newer, _) = client.subscribe("b");
         client.written(serial, 20);
-        assert_eq!(client.served(), 12);
+        assert_eq!((client.served(), client.sent_up_to()), (12, 0));
         assert!(client.id_of(serial).is_none() && client.id_of(newer).is_some());
     }
 

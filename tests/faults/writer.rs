@@ -25,18 +25,18 @@ use super::tools::{WriteLock, event};
 use crate::support::truth::File;
 use crate::support::{DEADLINE, NOW, eventually};
 
-struct Scene {
+pub struct Scene {
     dir: tempfile::TempDir,
-    database: Database,
+    pub database: Database,
     token: TokenSlot,
-    announce: Announce,
-    notices: Arc<Mutex<Vec<ShardNotice>>>,
+    pub announce: Announce,
+    pub notices: Arc<Mutex<Vec<ShardNotice>>>,
     /// Offsets in the order in which they were handed over.
     published: Arc<Mutex<Vec<i64>>>,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config =
             StorageConfig { data_dir: dir.path().into(), busy_timeout_ms: 10, ..StorageConfig::default() };
@@ -60,15 +60,31 @@ impl Scene {
     }
 
     fn writer(&self) -> BatchWriter {
+        self.writer_that(20_000)
+    }
+
+    fn writer_that(&self, retries_for_ms: u64) -> BatchWriter {
         let (clock, metrics) = (self.announce.clock.clone(), self.announce.metrics.clone());
         let supervised = Supervised::detached("batch-writer", clock, metrics);
-        let config = WriterConfig { retry_pause_ms: 5, retry_for_ms: 20_000, ..WriterConfig::default() };
+        let config =
+            WriterConfig { retry_pause_ms: 5, retry_for_ms: retries_for_ms, ..WriterConfig::default() };
         BatchWriter::new(supervised, config, self.database.clone(), self.token.clone(), self.announce.clone())
     }
 
-    fn start(&self) -> Addr<BatchWriter> {
-        let writer = self.writer();
+    pub fn start(&self) -> Addr<BatchWriter> {
+        self.start_that(20_000)
+    }
+
+    /// One that gives up after so long.
+    pub fn start_that(&self, retries_for_ms: u64) -> Addr<BatchWriter> {
+        let writer = self.writer_that(retries_for_ms);
         Supervisor::start(|_| writer)
+    }
+
+    /// Waits until a transaction has failed and is tried again.
+    pub async fn until_retried(&self) {
+        let retried = || self.announce.metrics.failed_batches.get_or_create(&KIND).get() > 0;
+        eventually("a first failure", || async { retried().then_some(()) }).await;
     }
 
     fn merged(&self) -> Vec<DeviceSn> {
@@ -80,30 +96,30 @@ impl Scene {
         notices.iter().flat_map(of).collect()
     }
 
-    fn file(&self) -> File {
+    pub fn file(&self) -> File {
         File::of(self.dir.path())
     }
 }
 
 /// What a shard that knows nothing of them decides about these SOS of one device.
-fn decided(device: &str, seconds: &[u32]) -> (Vec<WriteItem>, Vec<Answer>) {
+pub fn decided(device: &str, seconds: &[u32]) -> (Vec<WriteItem>, Vec<Answer>) {
     let mut bench = Bench::new();
     let answers = seconds.iter().map(|second| bench.send(&event(device, "SOS_EVENT", *second))).collect();
     bench.load();
     (std::mem::take(&mut bench.written), answers)
 }
 
-fn write(writer: &Addr<BatchWriter>, items: Vec<WriteItem>) {
+pub fn write(writer: &Addr<BatchWriter>, items: Vec<WriteItem>) {
     writer.do_send(WriteBatch { shard: 0, urgent: false, items });
 }
 
-async fn flush(writer: &Addr<BatchWriter>) {
+pub async fn flush(writer: &Addr<BatchWriter>) {
     let (done, finished) = oneshot::channel();
     writer.do_send(Flush { done });
     tokio::time::timeout(DEADLINE, finished).await.expect("in time").expect("it was flushed");
 }
 
-async fn alert_of(answer: Answer) -> Option<i64> {
+pub async fn alert_of(answer: Answer) -> Option<i64> {
     match answer.await.expect("an answer")[0] {
         Outcome::Stored { alert_id, .. } => alert_id.map(|id| id.0),
         other => panic!("not stored: {other:?}"),
@@ -181,8 +197,7 @@ async fn a_writer_that_is_built_anew_while_one_is_busy_goes_on_without_a_gap() {
     // Two incarnations share the token: the second has to wait for the transaction of the first.
     let old = scene.writer().start();
     write(&old, items);
-    let retried = || scene.announce.metrics.failed_batches.get_or_create(&KIND).get() > 0;
-    eventually("a first failure", || async { retried().then_some(()) }).await;
+    scene.until_retried().await;
     let new = scene.start();
     let (items, mut second) = decided("B", &[1]);
     write(&new, items);

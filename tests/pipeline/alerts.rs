@@ -136,6 +136,37 @@ async fn a_stale_wear_report_overrides_no_newer_one() {
     }
 }
 
+/// A wear change is told by two posts about the device and an event; a watch repeats each on its own.
+#[actix_web::test]
+async fn the_three_reports_of_a_wear_change_have_one_result_in_every_order() {
+    const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (before, after) in [("1", "0"), ("0", "1")] {
+        let app = TestApp::start().await;
+        for (number, order) in ORDERS.iter().enumerate() {
+            let sn = format!("w{number}");
+            let info = |state: &str, second| {
+                let state: u32 = state.parse().expect("a number");
+                json!({"SerialNumber": sn, "wearState": state, "batteryLevel": 50, "timestamp": wall(second)})
+            };
+            app.stored(EVENTS, &bodies::event(&sn, WEAR, before, 0)).await;
+            let reports = [
+                // Made just before the change and delayed, the change itself, and just after it.
+                (INFO, info(before, 4)),
+                (EVENTS, bodies::event(&sn, WEAR, after, 5)),
+                (INFO, info(after, 6)),
+            ];
+            for index in order {
+                let (route, body) = &reports[*index];
+                app.stored(route, body).await;
+            }
+        }
+        assert_eq!(app.texts("SELECT DISTINCT worn AS value FROM device"), [Some(after.to_owned())]);
+        let open = app.count("SELECT count(*) FROM alert WHERE rule_id = 'not-worn' AND is_open");
+        assert_eq!(open, if after == "0" { 6 } else { 0 }, "{before} to {after}");
+        assert_eq!(app.count("SELECT count(*) FROM alert"), 6);
+    }
+}
+
 #[actix_web::test]
 async fn a_stale_put_on_resolves_no_newer_taken_off() {
     let app = TestApp::start().await;

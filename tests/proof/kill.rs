@@ -1,99 +1,158 @@
-//! Ends of the process, asked for and not, under load: what was answered 200 is in the file.
+//! The process is killed at random instants under load: what was answered 200 is in the file, and
+//! a dashboard that comes back is told every alert once.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use testkit::process::{Load, Process, connect, request};
+use serde_json::json;
+use testkit::DEADLINE;
+use testkit::dashboard::{Dashboard, assert_told_the_log};
+use testkit::process::{Process, Starting, admin_token, connect, pass, request, request_as};
+use testkit::scale::{Random, count, figure};
+use testkit::traffic::{Record, Traffic, serials};
 use testkit::truth::File;
 
-const THREADS: usize = 4;
+const WATCHES: [&str; 4] = ["W0", "W1", "W2", "W3"];
+const OPERATORS: [&str; 2] = ["ann", "bob"];
+/// The instant of a kill lies up to this long after its load has begun, or after the start.
+const KILL_WITHIN: Duration = Duration::from_millis(150);
+/// One in so many kills meets a server that is still starting.
+const KILLS_PER_EARLY_ONE: u64 = 5;
+/// Ten times what is promised for start to ready.
+const READY_MAX: Duration = Duration::from_secs(20);
 
-fn assert_stored(load: Load, file: &mut File) {
-    file.assert_holds(&load.stored.into_inner().expect("no panic"));
+/// Ends the load also when the test fails.
+struct Stop<'a>(&'a Traffic);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+#[test]
+fn killed_at_random_instants_under_load_it_loses_nothing_and_shows_every_alert() {
+    let cycles = count(50, 500);
+    let mut random = Random::from_environment();
+    let dir = tempfile::tempdir().expect("a directory");
+    // Its end does not count, but it makes the database and the bindings.
+    let first = Process::start(dir.path());
+    let token = admin_token(dir.path());
+    bind(&first, &token);
+    first.kill();
+
+    let traffic = Traffic::default();
+    let dashboard = Dashboard::start(&token);
+    let (mut listening, mut ready, mut early) = (Vec::new(), Vec::new(), 0);
+    std::thread::scope(|scope| {
+        let _stop = Stop(&traffic);
+        let traffic = &traffic;
+        for name in WATCHES {
+            scope.spawn(|| traffic.watch(name));
+        }
+        for name in OPERATORS {
+            let token = token.as_str();
+            scope.spawn(move || traffic.operate(name, token));
+        }
+        for _ in 0..cycles {
+            let after = KILL_WITHIN.mul_f64(random.fraction());
+            let starting = Starting::spawn(dir.path(), &[]);
+            if random.number().is_multiple_of(KILLS_PER_EARLY_ONE) {
+                pass(after);
+                starting.kill();
+                early += 1;
+            } else {
+                let process = starting.listening();
+                listening.push(process.listening_after);
+                ready.push(until_ready(&process));
+                traffic.point_to(Some(process.addr));
+                dashboard.point_to(Some(process.addr));
+                traffic.until(1);
+                pass(after);
+                process.kill();
+                traffic.point_to(None);
+                dashboard.point_to(None);
+            }
+            check_copy(dir.path(), &traffic.record().clone());
+        }
+        // The last one lives, and everybody gets through.
+        let process = Process::start(dir.path());
+        traffic.point_to(Some(process.addr));
+        dashboard.point_to(Some(process.addr));
+        traffic.until(200);
+        traffic.stop();
+        let last = File::of(dir.path()).number("SELECT max(change_offset) FROM alert_change");
+        dashboard.until(last);
+        process.signal("-TERM");
+        assert_eq!(process.wait(), (Some(0), String::new()));
+    });
+
+    let connections = dashboard.finish();
+    let mut file = File::of(dir.path());
+    let record = traffic.record().clone();
+    record.assert_stored(&mut file);
+    file.assert_consistent();
+    let told = assert_told_the_log(&connections, &mut file);
+    let critical = file.number("SELECT count(*) FROM alert_change WHERE severity = 'critical' AND NOT quiet");
+    assert!(told.alerts > 0 && critical > 0 && !record.actions.is_empty(), "it was under load");
+    assert!(ready.iter().all(|ready| *ready < READY_MAX), "ready again after {:?}", ready.iter().max());
+
+    figure("kill -9: kills", format!("{cycles}, {early} of them during start-up"));
+    figure("kill -9: items of watches answered 200", traffic.answered());
+    figure("kill -9: of these events, and events stored", {
+        format!("{}, {}", record.events.len(), file.number("SELECT count(*) FROM event"))
+    });
+    figure("kill -9: requests without an answer, refused, copies sent again", {
+        format!("{}, {}, {}", record.unanswered, record.refused, record.repeated)
+    });
+    figure("kill -9: actions of operators answered 200", record.actions.len());
+    figure("kill -9: changes in the log, critical ones, frames told", {
+        format!("{}, {critical}, {}", told.up_to, told.alerts)
+    });
+    figure("kill -9: connections of the dashboard, snapshots, gaps", {
+        format!("{}, {}, {}", connections.len(), told.snapshots, told.gaps)
+    });
+    figure("kill -9: start to first line", spread(listening));
+    figure("kill -9: start to ready", spread(ready));
+}
+
+fn bind(process: &Process, token: &str) {
+    let mut stream = connect(process.addr).expect("a connection");
+    for serial in WATCHES.iter().flat_map(|name| serials(name).0) {
+        let head = format!("PUT /api/v1/devices/{serial}/binding");
+        let body = json!({"customer_id": "7", "person_id": serial}).to_string();
+        let bound = request_as(&mut stream, token, &head, &body).expect("an answer");
+        assert_eq!(bound.0, 200, "{}", bound.1);
+    }
+}
+
+/// From its start to `/readyz` 200.
+fn until_ready(process: &Process) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let answer = connect(process.addr).and_then(|mut stream| request(&mut stream, "GET /readyz", ""));
+        if answer.is_some_and(|(status, _)| status == 200) {
+            return process.age();
+        }
+        assert!(begun.elapsed() < DEADLINE, "it is ready within {DEADLINE:?}");
+    }
+}
+
+/// Looks at a copy: the next server has to recover the file itself.
+fn check_copy(data_dir: &Path, record: &Record) {
+    let copy = tempfile::tempdir().expect("a directory");
+    for name in ["watchpost.db", "watchpost.db-wal"] {
+        if data_dir.join(name).exists() {
+            std::fs::copy(data_dir.join(name), copy.path().join(name)).expect("a copy");
+        }
+    }
+    let mut file = File::of(copy.path());
+    record.assert_stored(&mut file);
     file.assert_consistent();
 }
 
-#[test]
-fn sigterm_under_load_ends_well_and_loses_nothing() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let process = Process::start(dir.path());
-    let (load, addr) = (Load::default(), process.addr);
-    // A watch that keeps its connection without using it does not hold up the end.
-    let mut idle = connect(addr).expect("a connection");
-    assert_eq!(request(&mut idle, "GET /readyz", "").expect("an answer").0, 200);
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let load = &load;
-            scope.spawn(move || load.post(addr, 0, thread));
-        }
-        load.until(200);
-        let begun = Instant::now();
-        process.signal("-TERM");
-        let (code, stderr) = process.wait();
-        assert_eq!(code, Some(0), "{stderr}");
-        assert_eq!(stderr, "", "nothing went wrong");
-        // A quarter of the limit: an idle connection or a lost message would take all of it.
-        assert!(begun.elapsed().as_secs() < 5, "it took {:?}", begun.elapsed());
-        load.stop.store(true, std::sync::atomic::Ordering::Release);
-    });
-    let mut file = File::of(dir.path());
-    assert_stored(load, &mut file);
-}
-
-#[test]
-fn sigterm_ends_an_idle_server_and_a_second_start_knows_everything() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let body = r#"{"eventType":"SOS_EVENT","eventValue":"1","deviceSn":"A"}"#;
-    let mut answers = Vec::new();
-    for _ in 0..2 {
-        let process = Process::start(dir.path());
-        assert_eq!(process.first_line, format!("watchpost listening on http://{}\n", process.addr));
-        let mut stream = connect(process.addr).expect("a connection");
-        let (status, answer) = request(&mut stream, "POST /upload_common_event", body).expect("an answer");
-        assert_eq!(status, 200, "{answer}");
-        answers.push(serde_json::from_str::<serde_json::Value>(&answer).expect("JSON"));
-        process.signal("-TERM");
-        assert_eq!(process.wait(), (Some(0), String::new()));
-    }
-    assert_eq!(answers[0]["event_id"], answers[1]["event_id"]);
-    assert_eq!(answers[0]["alert_id"], answers[1]["alert_id"]);
-    assert_eq!((&answers[0]["duplicate"], &answers[1]["duplicate"]), (&false.into(), &true.into()));
-    File::of(dir.path()).assert_consistent();
-}
-
-#[test]
-fn sigterm_without_any_load_leaves_no_log_to_recover() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let process = Process::start(dir.path());
-    process.signal("-INT");
-    assert_eq!(process.wait(), (Some(0), String::new()));
-    // The lock goes with the process, so the directory can be used again at once.
-    let again = Process::start(dir.path());
-    again.signal("-TERM");
-    assert_eq!(again.wait().0, Some(0));
-}
-
-#[test]
-fn killed_three_times_under_load_it_has_lost_nothing_and_is_ready_again() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let load = Load::default();
-    for run in 0..3 {
-        let process = Process::start(dir.path());
-        let addr = process.addr;
-        std::thread::scope(|scope| {
-            for thread in 0..THREADS {
-                let load = &load;
-                scope.spawn(move || load.post(addr, run, thread));
-            }
-            load.until(150 * (run as u64 + 1));
-            process.signal("-KILL");
-            assert_eq!(process.wait().0, None, "it was killed");
-        });
-    }
-    let process = Process::start(dir.path());
-    let mut stream = connect(process.addr).expect("a connection");
-    assert_eq!(request(&mut stream, "GET /readyz", "").expect("an answer").0, 200);
-    process.signal("-TERM");
-    assert_eq!(process.wait(), (Some(0), String::new()));
-    let mut file = File::of(dir.path());
-    assert_stored(load, &mut file);
+fn spread(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let of = |index: usize| times.get(index).map_or(0, Duration::as_millis);
+    format!("p50 {} ms, max {} ms", of(times.len() / 2), of(times.len().saturating_sub(1)))
 }

@@ -2,9 +2,11 @@
 //! to it. The truth is read from the file with queries of the test's own.
 
 pub mod bodies;
+pub mod dashboard;
 pub mod process;
 pub mod scale;
 pub mod stream;
+pub mod traffic;
 pub mod truth;
 
 use std::future::Future;

@@ -63,32 +63,77 @@ pub fn refusal(command: Command) -> String {
     lines[0].to_owned()
 }
 
+/// A server that has been started and has not said where it listens. Killed when dropped.
+pub struct Starting {
+    child: Child,
+    begun: Instant,
+}
+
+impl Starting {
+    /// `more` are further arguments.
+    pub fn spawn(data_dir: &Path, more: &[&str]) -> Self {
+        let args = server_args(data_dir);
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let begun = Instant::now();
+        Self { child: command(&args).spawn().expect("the program starts"), begun }
+    }
+
+    /// Waits until it says where it listens.
+    pub fn listening(mut self) -> Process {
+        let mut first_line = String::new();
+        let stdout = self.child.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut first_line).expect("a line");
+        let addr = first_line.trim_end().strip_prefix("watchpost listening on http://");
+        let Some(addr) = addr.and_then(|addr| addr.parse().ok()) else {
+            let mut stderr = String::new();
+            let _ = self.child.stderr.take().expect("a pipe").read_to_string(&mut stderr);
+            panic!("it did not start: {first_line:?} {stderr}");
+        };
+        let listening_after = self.begun.elapsed();
+        Process { starting: self, addr, first_line, listening_after }
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a child");
+        let status = self.child.wait().expect("a child");
+        assert_eq!(status.code(), None, "it did not end by itself: {status}");
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A server in a process of its own. Killed when dropped.
 pub struct Process {
-    child: Child,
+    starting: Starting,
     pub addr: SocketAddr,
     pub first_line: String,
+    /// From the start of the process to its first line.
+    pub listening_after: Duration,
 }
 
 impl Process {
     pub fn start(data_dir: &Path) -> Self {
-        let args = server_args(data_dir);
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let mut child = command(&args).spawn().expect("the program starts");
-        let mut first_line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut first_line).expect("a line");
-        let addr = first_line.trim_end().strip_prefix("watchpost listening on http://");
-        let addr = addr.and_then(|addr| addr.parse().ok());
-        let Some(addr) = addr else {
-            let mut stderr = String::new();
-            let _ = child.stderr.take().expect("a pipe").read_to_string(&mut stderr);
-            panic!("it did not start: {first_line:?} {stderr}");
-        };
-        Self { child, addr, first_line }
+        Starting::spawn(data_dir, &[]).listening()
+    }
+
+    /// From the start of the process to now.
+    pub fn age(&self) -> Duration {
+        self.starting.begun.elapsed()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(self) {
+        self.starting.kill();
     }
 
     pub fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.starting.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
         assert!(sent.success(), "kill {signal} {pid}");
     }
@@ -97,29 +142,31 @@ impl Process {
     pub fn wait(mut self) -> (Option<i32>, String) {
         let begun = Instant::now();
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
+            if let Some(status) = self.starting.child.try_wait().expect("a child") {
                 break status;
             }
             assert!(begun.elapsed() < DEADLINE, "it ends within {DEADLINE:?}");
             std::thread::park_timeout(Duration::from_millis(5));
         };
         let mut stderr = String::new();
-        self.child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
+        self.starting.child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
         (status.code(), stderr)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
 /// Status and body of one request on a connection that stays open; `None` if there was no whole
 /// answer.
 pub fn request(stream: &mut TcpStream, head: &str, body: &str) -> Option<(u16, String)> {
-    let request = format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    request_as(stream, "", head, body)
+}
+
+/// The same with a token.
+pub fn request_as(stream: &mut TcpStream, token: &str, head: &str, body: &str) -> Option<(u16, String)> {
+    let sign_in = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let length = body.len();
+    let request = format!(
+        "{head} HTTP/1.1\r\nHost: x\r\n{sign_in}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).ok()?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -148,6 +195,19 @@ pub fn connect(addr: SocketAddr) -> Option<TcpStream> {
     let stream = TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).ok()?;
     Some(stream)
+}
+
+/// The admin token of a server that has been started on this directory.
+pub fn admin_token(data_dir: &Path) -> String {
+    std::fs::read_to_string(data_dir.join("admin.token")).expect("a token").trim().to_owned()
+}
+
+/// Lets time pass on this thread.
+pub fn pass(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
 }
 
 /// What threads were told that post events as fast as they are answered.

@@ -16,3 +16,38 @@ pub fn count(short: usize, long: usize) -> usize {
 pub fn figure(what: &str, value: impl std::fmt::Display) {
     println!("figure: {what}: {value}");
 }
+
+/// Chance that can be had again: SplitMix64.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// From `WATCHPOST_TESTS_SEED`, else from the clock. Prints the seed.
+    pub fn from_environment() -> Self {
+        let wanted = std::env::var("WATCHPOST_TESTS_SEED").ok();
+        let wanted = wanted.map(|text| text.parse().expect("WATCHPOST_TESTS_SEED is a number"));
+        let seed = wanted.unwrap_or_else(|| {
+            let since = std::time::UNIX_EPOCH.elapsed().expect("a clock after 1970");
+            u64::from(since.subsec_nanos()) ^ since.as_secs()
+        });
+        println!("WATCHPOST_TESTS_SEED={seed}");
+        Self::new(seed)
+    }
+
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 up to 1, 1 excluded.
+    pub fn fraction(&mut self) -> f64 {
+        (self.number() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
