@@ -4,7 +4,6 @@
 //! (app). Sends: `WriteBatch`, `Barrier`. Bound: admission permits. On restart: barrier first, then
 //! states are loaded as needed; receipts of what had not been handed on say 503.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,18 +12,17 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
-use super::effects::{Effect, Loaded};
+use super::effects::Effect;
 use super::judge::ShardDeps;
+use super::loading::read_devices;
 use super::messages::{Act, BindingChanged, Drain, Ingest};
 use super::shard::Shard;
 use crate::domain::event::DeviceReport;
 use crate::domain::identity;
 use crate::domain::ids::DeviceSn;
-use crate::domain::owner::Owner;
 use crate::storage::command::{Command, NewQuarantine};
-use crate::storage::database::{Conn, Readers, StorageError};
-use crate::storage::device_state::{self, LoadedDevice};
-use crate::storage::owners;
+use crate::storage::database::Readers;
+use crate::storage::device_state;
 use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded_timer};
 use crate::supervision::link::Link;
 use crate::supervision::permits::{Outcome, Ticket};
@@ -190,26 +188,6 @@ impl DeviceActor {
             }
         });
     }
-}
-
-fn read_devices(
-    conn: &mut Conn,
-    devices: Vec<DeviceSn>,
-    unknown: &[DeviceSn],
-) -> Result<Vec<Loaded>, StorageError> {
-    let mut owners: HashMap<DeviceSn, Owner> = owners::owners(conn, &devices)?.into_iter().collect();
-    let mut states: HashMap<DeviceSn, LoadedDevice> = if unknown.is_empty() {
-        HashMap::new()
-    } else {
-        let loaded = device_state::load(conn, unknown)?;
-        loaded.into_iter().map(|loaded| (loaded.device_sn.clone(), loaded)).collect()
-    };
-    let loaded = devices.into_iter().map(|device_sn| Loaded {
-        owner: owners.remove(&device_sn),
-        device: states.remove(&device_sn),
-        device_sn,
-    });
-    Ok(loaded.collect())
 }
 
 impl GuardedActor for DeviceActor {

@@ -6,6 +6,7 @@ pub mod decide;
 pub mod duplicates;
 pub mod effects;
 pub mod judge;
+pub mod loading;
 pub mod messages;
 pub mod shard;
 pub mod states;

@@ -95,6 +95,11 @@ impl Shard {
             && self.in_writer.total() == 0
     }
 
+    /// What is known of a device, if it is in memory.
+    pub fn state(&self, device: &DeviceSn) -> Option<&DeviceState> {
+        self.states.get(device)
+    }
+
     /// Handles a bounded number of reports, then hands on what was decided.
     pub fn turn(&mut self, now: Instant) {
         for _ in 0..self.deps.config.turn_reports_max {

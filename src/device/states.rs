@@ -34,6 +34,11 @@ impl States {
         self.entries.contains_key(device)
     }
 
+    /// The state, without using it.
+    pub fn get(&self, device: &DeviceSn) -> Option<&DeviceState> {
+        self.entries.get(device).map(|entry| &entry.state)
+    }
+
     /// The state, as used now.
     pub fn get_mut(&mut self, device: &DeviceSn) -> Option<&mut DeviceState> {
         self.uses += 1;

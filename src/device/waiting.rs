@@ -99,8 +99,8 @@ impl Waiting {
         waiters
     }
 
-    /// Emergencies that have waited for longer than `limit`. What else waits for their devices
-    /// goes on waiting.
+    /// Emergencies that have waited for longer than `limit`, the longest first. What else waits for
+    /// their devices goes on waiting.
     pub fn overdue_emergencies(&mut self, now: Instant, limit: Duration) -> Vec<Ingest> {
         if self.emergencies == 0 {
             return Vec::new();
@@ -125,6 +125,7 @@ impl Waiting {
                 }
             }
         }
+        overdue.sort_by_key(|ingest| ingest.arrived);
         self.emergencies -= overdue.len();
         // A queue under load stays, so that its load is not started twice.
         self.queues.retain(|_, queue| queue.loading || !queue.waiters.is_empty());

@@ -1,6 +1,6 @@
 //! The sessions: who sees what, and how far each has got.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::delivery::{Farewell, Gap, Passed, SessionId, Snapshot, Subscription, ToSession};
@@ -51,7 +51,7 @@ struct Member {
 pub struct Audience {
     limits: Limits,
     epoch: Arc<str>,
-    members: HashMap<SessionId, Member>,
+    members: BTreeMap<SessionId, Member>,
     replays: VecDeque<SessionId>,
     replay_under_way: bool,
     wanted: Option<ReplayRead>,
@@ -64,7 +64,7 @@ impl Audience {
         Self {
             limits,
             epoch,
-            members: HashMap::new(),
+            members: BTreeMap::new(),
             replays: VecDeque::new(),
             replay_under_way: false,
             wanted: None,

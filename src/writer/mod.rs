@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod client;
+pub mod core;
 pub mod job;
 pub mod lanes;
 pub mod messages;

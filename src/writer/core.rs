@@ -1,0 +1,235 @@
+//! What the writer does next: which items make a transaction, what follows its end, when it is
+//! given up, and which barriers have passed. No actor, no I/O, time passed in.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::job::{Done, Job};
+use super::lanes::{Lanes, Queued};
+use super::messages::{Administer, Barrier, ShardNotice, WriteBatch};
+use crate::config::WriterConfig;
+use crate::domain::ids::DeviceSn;
+use crate::session::messages::AlertShown;
+use crate::storage::command::Command;
+use crate::storage::database::StorageError;
+use crate::telemetry::Metrics;
+
+/// Commands after one batch while others wait: administration never holds alerts up for long.
+const COMMANDS_PER_JOB: usize = 4;
+
+/// What the actor has to do for the core.
+pub enum Effect {
+    /// Run the job after a pause; then call [`Core::finished`] or [`Core::panicked`]. At most one
+    /// is under way.
+    Run { job: Job, pause: Duration },
+    /// A shard that is down misses it, and sends a barrier when it is back.
+    Notify { shard: usize, notice: ShardNotice },
+}
+
+/// What a restart of the writer resets.
+pub struct Core {
+    config: WriterConfig,
+    metrics: Arc<Metrics>,
+    shards: usize,
+    lanes: Lanes,
+    commands: VecDeque<Administer>,
+    shown: HashMap<String, AlertShown>,
+    barriers: Vec<Barrier>,
+    flushes: Vec<oneshot::Sender<()>>,
+    /// A job is on the blocking thread, or waits for its next try.
+    busy: bool,
+    /// The old writer's transaction has returned and the last offset is known.
+    ready: bool,
+    /// When the batch in flight failed first.
+    failing_since: Option<Instant>,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    /// For so many shards.
+    pub fn new(config: WriterConfig, shards: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            config,
+            metrics,
+            shards,
+            lanes: Lanes::default(),
+            commands: VecDeque::new(),
+            shown: HashMap::new(),
+            barriers: Vec::new(),
+            flushes: Vec::new(),
+            busy: false,
+            ready: false,
+            failing_since: None,
+            effects: Vec::new(),
+        }
+    }
+
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Nothing is queued or under way.
+    pub fn is_idle(&self) -> bool {
+        !self.busy && self.lanes.is_empty() && self.commands.is_empty() && self.barriers.is_empty()
+    }
+
+    /// Begins (again): whatever shards had sent to an earlier writer is gone.
+    pub fn restart_shards(&mut self) {
+        for shard in 0..self.shards {
+            self.effects.push(Effect::Notify { shard, notice: ShardNotice::WriterRestarted });
+        }
+    }
+
+    /// Nothing of an earlier writer runs any more.
+    pub fn taken_over(&mut self) {
+        self.ready = true;
+        self.proceed();
+    }
+
+    pub fn batch(&mut self, batch: WriteBatch) {
+        // Refused ones are dropped, which answers their receipts.
+        drop(self.lanes.push(batch));
+        self.proceed();
+    }
+
+    pub fn barrier(&mut self, barrier: Barrier) {
+        // All that was sent before it has come before it. Only the answer has to wait.
+        self.lanes.accept(barrier.shard, barrier.devices.as_deref());
+        self.barriers.push(barrier);
+        self.proceed();
+    }
+
+    pub fn command(&mut self, command: Administer) {
+        self.commands.push_back(command);
+        self.proceed();
+    }
+
+    /// Kept until [`Core::record_shown`].
+    pub fn shown(&mut self, shown: AlertShown) {
+        let full = self.shown.len() >= self.config.commands_max;
+        match self.shown.get_mut(&shown.session_id) {
+            Some(known) => {
+                known.from = known.from.min(shown.from);
+                known.to = known.to.max(shown.to);
+            }
+            None if !full => {
+                self.shown.insert(shown.session_id.clone(), shown);
+            }
+            None => Metrics::count(&self.metrics.refused, "shown"),
+        }
+    }
+
+    pub fn record_shown(&mut self) {
+        for (_, shown) in self.shown.drain() {
+            let AlertShown { session_id, viewer, from, to } = shown;
+            let (reply, _) = oneshot::channel();
+            let command = Command::RecordShown { session_id, viewer, from, to };
+            self.commands.push_back(Administer { command, reply });
+        }
+        self.proceed();
+    }
+
+    /// `done` is answered when nothing is left.
+    pub fn flush(&mut self, done: oneshot::Sender<()>) {
+        self.flushes.push(done);
+        self.record_shown();
+    }
+
+    /// Starts the next job if none is running and there is something to do.
+    fn proceed(&mut self) {
+        if self.busy || !self.ready {
+            return;
+        }
+        self.pass_barriers();
+        let batch = self.lanes.take(self.config.batch_rows, self.config.batch_bytes);
+        let wanted = if batch.is_empty() { self.commands.len() } else { COMMANDS_PER_JOB };
+        let commands: Vec<Administer> = self.commands.drain(..wanted.min(self.commands.len())).collect();
+        if batch.is_empty() && commands.is_empty() {
+            for done in self.flushes.drain(..) {
+                let _ = done.send(());
+            }
+            return;
+        }
+        self.busy = true;
+        self.effects.push(Effect::Run { job: Job { batch, commands }, pause: Duration::ZERO });
+    }
+
+    /// The job has ended, at `now`.
+    pub fn finished(&mut self, done: Done, now: Instant) {
+        match done.failed {
+            Some((batch, err)) if !batch.is_empty() => self.failed(batch, &err, now),
+            _ => self.next(),
+        }
+    }
+
+    /// The blocking call panicked behind a commit: its batch is stored or its receipts were dropped
+    /// with it, and the shards cannot know which.
+    pub fn panicked(&mut self) {
+        self.restart_shards();
+        self.next();
+    }
+
+    fn next(&mut self) {
+        self.failing_since = None;
+        self.busy = false;
+        self.proceed();
+    }
+
+    /// Again at the head for a while, then given up.
+    fn failed(&mut self, batch: Vec<Queued>, err: &StorageError, now: Instant) {
+        let since = *self.failing_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < Duration::from_millis(self.config.retry_for_ms) {
+            Metrics::count(&self.metrics.failed_batches, "retried");
+            tracing::warn!(rows = batch.len(), "a transaction failed and is tried again: {err}");
+            let pause = Duration::from_millis(self.config.retry_pause_ms);
+            // `busy` stays set: nothing overtakes the batch.
+            self.effects.push(Effect::Run { job: Job { batch, commands: vec![] }, pause });
+            return;
+        }
+        self.give_up(&batch, err);
+        drop(batch);
+        self.next();
+    }
+
+    /// With the batch goes everything queued for its devices: what follows was decided on a state
+    /// that never became true. Dropping it answers the receipts 503.
+    fn give_up(&mut self, batch: &[Queued], err: &StorageError) {
+        let devices: HashMap<DeviceSn, usize> =
+            batch.iter().map(|queued| (queued.item.device_sn.clone(), queued.shard)).collect();
+        let mut by_shard: BTreeMap<usize, Vec<DeviceSn>> = BTreeMap::new();
+        let dependants = self.lanes.give_up(&devices);
+        for queued in batch.iter().chain(&dependants) {
+            let devices = by_shard.entry(queued.shard).or_default();
+            if !devices.contains(&queued.item.device_sn) {
+                devices.push(queued.item.device_sn.clone());
+            }
+        }
+        let reports = batch.iter().chain(&dependants).filter(|queued| queued.item.ticket.is_some()).count();
+        Metrics::count(&self.metrics.failed_batches, "given_up");
+        self.metrics.given_up_reports.inc_by(reports as u64);
+        tracing::error!(
+            reports,
+            "a transaction was given up; its watches were told 503 and keep their reports: {err}"
+        );
+        for (shard, devices) in by_shard {
+            self.effects.push(Effect::Notify { shard, notice: ShardNotice::GivenUp { devices } });
+        }
+    }
+
+    /// Answers the barriers of shards that have nothing queued. Nothing is in flight here.
+    fn pass_barriers(&mut self) {
+        let lanes = &self.lanes;
+        let (passed, waiting): (Vec<Barrier>, Vec<Barrier>) =
+            std::mem::take(&mut self.barriers).into_iter().partition(|barrier| match &barrier.devices {
+                Some(_) => true,
+                None => !lanes.holds_of_shard(barrier.shard),
+            });
+        self.barriers = waiting;
+        for Barrier { shard, token, .. } in passed {
+            self.effects.push(Effect::Notify { shard, notice: ShardNotice::BarrierPassed { token } });
+        }
+    }
+}
