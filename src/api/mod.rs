@@ -13,6 +13,7 @@ pub mod intake;
 pub mod observe;
 pub mod paging;
 pub mod post_events;
+pub mod quarantine;
 pub mod quarantine_desk;
 pub mod routes;
 pub mod rules;
@@ -22,6 +23,7 @@ pub mod system;
 pub mod tokens;
 pub mod watch;
 pub mod watch_device;
+pub mod watch_door;
 
 pub use routes::configure;
 pub mod stream;

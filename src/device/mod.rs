@@ -9,4 +9,5 @@ pub mod judge;
 pub mod messages;
 pub mod shard;
 pub mod states;
+pub mod strangers;
 pub mod waiting;

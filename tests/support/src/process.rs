@@ -72,7 +72,13 @@ pub struct Process {
 
 impl Process {
     pub fn start(data_dir: &Path) -> Self {
-        let args = server_args(data_dir);
+        Self::start_with(data_dir, &[])
+    }
+
+    /// With settings such as `writer.batch_rows=500`.
+    pub fn start_with(data_dir: &Path, settings: &[&str]) -> Self {
+        let mut args = server_args(data_dir);
+        args.extend(settings.iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut child = command(&args).spawn().expect("the program starts");
         let mut first_line = String::new();
@@ -85,6 +91,15 @@ impl Process {
             panic!("it did not start: {first_line:?} {stderr}");
         };
         Self { child, addr, first_line }
+    }
+
+    /// A line of `/proc/PID/status` that gives KiB, for example `VmHWM`.
+    pub fn memory_kib(&self, line: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).expect("a running process");
+        let found = status.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(':'));
+        let number = found.and_then(|text| text.trim().strip_suffix(" kB")).map(str::trim);
+        number.and_then(|number| number.parse().ok()).expect("a size")
     }
 
     pub fn signal(&self, signal: &str) {
@@ -121,6 +136,11 @@ impl Drop for Process {
 pub fn request(stream: &mut TcpStream, head: &str, body: &str) -> Option<(u16, String)> {
     let request = format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).ok()?;
+    answer(stream)
+}
+
+/// Status and body of the answer to a request that has been sent.
+pub fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
