@@ -74,20 +74,45 @@ fn large(pattern: &str) -> String {
     format!("{}]", body.trim_end_matches(','))
 }
 
+/// Empty records, records of next to nothing, depth, and one event that is all right.
+fn large_bodies() -> [String; 6] {
+    [
+        large("{},"),
+        large("[],"),
+        large("{\"deviceSn\":\"A\"},"),
+        "[".repeat(BODY_BYTES - 1),
+        large("null,"),
+        format!(r#"{{"eventType":"BOOT","deviceSn":"L","note":"{}"}}"#, "x".repeat(BODY_BYTES - 60)),
+    ]
+}
+
+/// Few enough at a time that each is read to its end.
+#[test]
+fn two_mib_of_empty_records_get_a_plain_answer() {
+    const THREADS: usize = 4;
+    let scene = Scene::start(&[]);
+    let bodies = large_bodies();
+    let rounds = count(1, 200);
+    let abuse = |thread: usize| {
+        let mut stream = None;
+        for at in 0..rounds * bodies.len() {
+            let body = &bodies[(thread + at) % bodies.len()];
+            let (status, answer) = post(&scene, &mut stream, EVENTS, body).expect("an answer");
+            assert!([200, 400].contains(&status), "{status}: {answer}");
+            if status == 200 {
+                scene.remember(&answer);
+            }
+        }
+    };
+    scene.under("2 MiB of empty records", THREADS, abuse, || {});
+    scene.end();
+}
+
 #[test]
 fn bodies_of_2_mib_on_all_connections_at_once() {
     const CONNECTIONS: usize = 240;
     let scene = Scene::start(&["server.body_timeout_ms=2000"]);
-    let nested = "[".repeat(BODY_BYTES - 1);
-    // "2 MiB of empty records" is the first; one with a device among them is read to its end.
-    let bodies = [
-        large("{},"),
-        large("[],"),
-        large("{\"deviceSn\":\"A\"},"),
-        nested,
-        large("null,"),
-        format!(r#"{{"eventType":"BOOT","deviceSn":"L","note":"{}"}}"#, "x".repeat(BODY_BYTES - 60)),
-    ];
+    let bodies = large_bodies();
     let rounds = count(1, 100);
     let told = Mutex::new(std::collections::BTreeMap::<u16, usize>::new());
     let abuse = |thread: usize| {
