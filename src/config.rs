@@ -311,9 +311,9 @@ impl Default for SessionConfig {
 pub struct QuarantineConfig {
     /// Bodies being quarantined at the same time; beyond it they are refused without a copy.
     pub permits: usize,
-    /// Kept copies; the oldest goes first.
+    /// Kept copies; those that name no emergency go first, then the oldest.
     pub bodies_max: u32,
-    /// Bytes of kept copies; the oldest goes first.
+    /// Bytes of kept copies; those that name no emergency go first, then the oldest.
     pub bytes_max: u64,
     /// Hashes in memory by which a repeated bad body is known at once.
     pub known_hashes_max: usize,

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use watchpost::api::credentials;
 use watchpost::app::App;
 use watchpost::cli::client::{Client, ServerArgs};
-use watchpost::cli::{bindings, login_link, token, watch};
+use watchpost::cli::{bindings, login_link, quarantine, token, watch};
 use watchpost::config::{Config, LogFormat};
 use watchpost::telemetry;
 
@@ -41,6 +41,9 @@ enum Command {
     /// Who wears which device
     #[command(subcommand)]
     Bindings(bindings::BindingsCommand),
+    /// Bodies that could not be read
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Tokens of programs and people
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -123,6 +126,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::LoginLink(args) => login_link::run(&args, env).await?,
         Command::Bindings(command) => bindings::run(&command, env).await?,
+        Command::Quarantine(command) => quarantine::run(&command, env).await?,
         Command::Token(command) => token::run(&command, env).await?,
     };
     println!("{}", text.trim_end());

@@ -82,6 +82,10 @@ metrics! {
     permits_used_kib: Gauge = Gauge::default(), "admission_used_kib", None;
     /// Bodies put into quarantine, by route.
     quarantined: Family<KindLabels, Counter> = Family::default(), "quarantined", None;
+    /// Copies in quarantine, as of the last look at the metrics.
+    quarantine_bodies: Gauge = Gauge::default(), "quarantine_bodies", None;
+    /// Size of the copies in quarantine, as of the last look at the metrics.
+    quarantine_bytes: Gauge = Gauge::default(), "quarantine", Some(Unit::Bytes);
     /// Panics caught, by where.
     panics: Family<KindLabels, Counter> = Family::default(), "panics", None;
     /// Restarts of an actor.

@@ -13,7 +13,9 @@ pub mod intake;
 pub mod observe;
 pub mod paging;
 pub mod post_events;
+pub mod quarantine;
 pub mod quarantine_desk;
+pub mod ring;
 pub mod routes;
 pub mod rules;
 pub mod sessions;
@@ -22,6 +24,7 @@ pub mod system;
 pub mod tokens;
 pub mod watch;
 pub mod watch_device;
+pub mod watch_door;
 
 pub use routes::configure;
 pub mod stream;

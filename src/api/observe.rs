@@ -12,17 +12,11 @@ use actix_web::{Error, web};
 
 use super::routes::ROUTES;
 use super::state::ApiState;
-use super::watch::UPLOAD_ROUTES;
+use super::watch_door;
 use crate::telemetry::RouteLabels;
 
-/// Routes that are not in that table, besides the uploads.
-const OTHER_ROUTES: [&str; 5] = [
-    "/upload_watch_log",
-    "/fetch_health_data_config",
-    "/DeviceMessage/receive",
-    "/DeviceMessage/send",
-    "/api/v1/stream",
-];
+/// Routes that are not in that table, besides those for bodies of watches.
+const OTHER_ROUTES: [&str; 3] = ["/fetch_health_data_config", "/DeviceMessage/receive", "/api/v1/stream"];
 
 /// For `App::wrap(middleware::from_fn(observe))`: outermost, so that it sees every answer.
 pub async fn observe<B: MessageBody>(
@@ -70,5 +64,6 @@ impl Drop for InFlight {
 
 fn known(pattern: &str) -> Option<&'static str> {
     let ours = ROUTES.iter().map(|(_, path)| *path);
-    ours.chain(UPLOAD_ROUTES).chain(OTHER_ROUTES).find(|path| *path == pattern)
+    let doors = watch_door::ROUTES.into_iter().map(|(path, _)| path);
+    ours.chain(doors).chain(OTHER_ROUTES).find(|path| *path == pattern)
 }

@@ -30,7 +30,7 @@ pub enum Kept {
     },
     /// The same bytes have been here before.
     Again,
-    /// No room for a copy now; it was refused all the same.
+    /// No room for a copy; it was refused all the same.
     NoRoom,
 }
 
@@ -92,6 +92,12 @@ impl QuarantineDesk {
         });
         let (quarantine_id, seen_count) = match self.writer.execute(command).await {
             Ok(CommandReply::Quarantined { quarantine_id, seen_count }) => (quarantine_id, seen_count),
+            Ok(CommandReply::QuarantineFull) => {
+                Metrics::count(&self.metrics.refused, "quarantine");
+                // It may stay full for long, and the same bytes must not be refused all that time.
+                self.remember(hash);
+                return Ok(Kept::NoRoom);
+            }
             Ok(_) => return Ok(Kept::NoRoom),
             Err(CommandError::Busy(_)) => {
                 Metrics::count(&self.metrics.refused, "quarantine");
@@ -105,12 +111,16 @@ impl QuarantineDesk {
             self.raise(quarantine_id, hash).await?;
         }
         // Only now is nothing left to be done for these bytes.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).cache_set(hash, ());
+        self.remember(hash);
         Ok(if seen_count == 1 { Kept::First { quarantine_id } } else { Kept::Again })
     }
 
     fn is_known(&self, hash: &[u8; 32]) -> bool {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).cache_get(hash).is_some()
+    }
+
+    fn remember(&self, hash: [u8; 32]) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).cache_set(hash, ());
     }
 
     /// Somebody may have pressed SOS: people must see that, even if nothing else can be read.

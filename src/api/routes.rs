@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, Route, web};
 
 use super::error::Problem;
-use super::{alerts, devices, events, import, post_events, rules, sessions, system, tokens};
+use super::{alerts, devices, events, import, post_events, quarantine, rules, sessions, system, tokens};
 
 macro_rules! routes {
     ($($method:ident $path:literal => $handler:path;)+) => {
@@ -34,6 +34,11 @@ routes! {
     put "/api/v1/devices/{device_sn}/binding" => devices::bind;
     delete "/api/v1/devices/{device_sn}/binding" => devices::unbind;
     post "/api/v1/bindings/import" => import::import;
+    get "/api/v1/quarantine" => quarantine::list;
+    get "/api/v1/quarantine/{quarantine_id}" => quarantine::get;
+    delete "/api/v1/quarantine/{quarantine_id}" => quarantine::delete;
+    get "/api/v1/quarantine/{quarantine_id}/body" => quarantine::body;
+    post "/api/v1/quarantine/{quarantine_id}/retry" => quarantine::retry;
     get "/api/v1/session" => sessions::whoami;
     post "/api/v1/session" => sessions::sign_in;
     delete "/api/v1/session" => sessions::sign_out;

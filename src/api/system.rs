@@ -9,6 +9,7 @@ use super::error::Problem;
 use super::routes::OPENAPI;
 use super::state::ApiState;
 use crate::storage::database::Database;
+use crate::storage::quarantine;
 use crate::supervision::health::ActorState;
 use crate::telemetry::ActorLabels;
 
@@ -97,6 +98,14 @@ pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result
         state.metrics.queue_length.get_or_create(&labels).set(health.queue_length());
     }
     state.metrics.uptime_seconds.set(state.started.elapsed().as_secs_f64());
+    // Metrics must not fail because storage does; they then show what was true.
+    match state.readers.read(quarantine::held).await {
+        Ok(held) => {
+            state.metrics.quarantine_bodies.set(held.bodies);
+            state.metrics.quarantine_bytes.set(held.bytes);
+        }
+        Err(err) => tracing::warn!("the size of the quarantine could not be read: {err}"),
+    }
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &state.registry)
         .map_err(|err| Problem::internal(&err))?;

@@ -1,4 +1,4 @@
-//! The watch API besides uploads: settings, messages, the watch's own log.
+//! What watches ask for: settings and messages.
 //!
 //! Watches check types, not meaning: one key of a wrong type and they reject the whole answer.
 
@@ -6,22 +6,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::quarantine_desk::Kept;
 use super::state::ApiState;
-use super::watch::{Budget, Desk, busy, decode_options, quarantined, unread};
-use crate::domain::event::ReportedTime;
-use crate::domain::identity;
 use crate::domain::ids::DeviceSn;
 use crate::domain::owner::Owner;
-use crate::storage::command::{Command, NewDeviceMessage, NewWatchLog};
 use crate::storage::owners;
-use crate::wire;
 
 pub fn configure(cfg: &mut web::ServiceConfig) {
     cfg.route("/fetch_health_data_config", web::get().to(settings))
-        .route("/DeviceMessage/receive", web::get().to(receive_messages))
-        .route("/DeviceMessage/send", web::post().to(send_message))
-        .route("/upload_watch_log", web::post().to(upload_log));
+        .route("/DeviceMessage/receive", web::get().to(receive_messages));
 }
 
 #[derive(Debug, Deserialize)]
@@ -157,91 +149,4 @@ async fn receive_messages(query: web::Query<DeviceQuery>, state: web::Data<ApiSt
             "timestamp": state.clock.now(),
         },
     }))
-}
-
-/// `POST /DeviceMessage/send`: a watch or phone answers a message. Stored once.
-async fn send_message(
-    request: HttpRequest,
-    payload: web::Payload,
-    state: web::Data<ApiState>,
-    budget: Budget,
-    desk: Desk,
-) -> HttpResponse {
-    const ROUTE: &str = "/DeviceMessage/send";
-    let (body, _room) = match budget.into_inner().read(&request, payload).await {
-        Ok(read) => read,
-        Err(err) => return unread(&state, &err),
-    };
-    let replies = match wire::decode_message_reply(&body, &decode_options(&state)) {
-        Ok(replies) => replies,
-        Err(err) => return quarantined(&state, &desk, &body, ROUTE, err.to_string()).await,
-    };
-    for reply in replies {
-        let command = Command::StoreDeviceMessage(NewDeviceMessage {
-            message_key: identity::sha256(format!("{}\n{}", reply.device_sn, reply.original).as_bytes()),
-            device_sn: reply.device_sn,
-            message_id: reply.message_id.map(Into::into),
-            body: reply.original.into(),
-        });
-        if let Err(err) = state.writer.execute(command).await {
-            return busy(&state, &err.to_string());
-        }
-    }
-    accepted()
-}
-
-/// `POST /upload_watch_log`: lines of the watch's own log. Stored once each.
-async fn upload_log(
-    request: HttpRequest,
-    payload: web::Payload,
-    state: web::Data<ApiState>,
-    budget: Budget,
-    desk: Desk,
-) -> HttpResponse {
-    const ROUTE: &str = "/upload_watch_log";
-    let (body, _room) = match budget.into_inner().read(&request, payload).await {
-        Ok(read) => read,
-        Err(err) => return unread(&state, &err),
-    };
-    let decoded = match wire::decode_watch_log(&body, &decode_options(&state)) {
-        Ok(decoded) => decoded,
-        Err(err) => return quarantined(&state, &desk, &body, ROUTE, err.to_string()).await,
-    };
-    for fault in &decoded.faults {
-        match desk.keep(&fault.original, ROUTE, format!("{:?}", fault.reason)).await {
-            Ok(Kept::NoRoom) => return busy(&state, "there is no room in quarantine now"),
-            Ok(Kept::First { .. } | Kept::Again) => {}
-            Err(err) => return busy(&state, &err.to_string()),
-        }
-    }
-    let now = state.clock.now();
-    let logs: Vec<NewWatchLog> = decoded
-        .entries
-        .into_iter()
-        .map(|entry| {
-            let time = match &entry.time {
-                ReportedTime::At(time) => time.wall.to_string(),
-                _ => String::new(),
-            };
-            let (level, content) = (entry.level.as_deref().unwrap_or_default(), &entry.content);
-            let key = format!("{}\n{time}\n{level}\n{content}", entry.device_sn);
-            NewWatchLog {
-                log_key: identity::sha256(key.as_bytes()),
-                device_sn: entry.device_sn,
-                logged_at: entry.time.at().map_or(now, |time| time.utc),
-                level: entry.level.map(Into::into),
-                content: entry.content.into(),
-            }
-        })
-        .collect();
-    if !logs.is_empty()
-        && let Err(err) = state.writer.execute(Command::StoreWatchLogs(logs)).await
-    {
-        return busy(&state, &err.to_string());
-    }
-    accepted()
-}
-
-fn accepted() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "success", "success": true, "message": "stored" }))
 }

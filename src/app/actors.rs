@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Supervisor};
@@ -15,6 +15,7 @@ use crate::device::actor::{DeviceActor, ShardSinks};
 use crate::device::bindings::Bindings;
 use crate::device::judge::ShardDeps;
 use crate::device::messages::Drain;
+use crate::device::strangers::Strangers;
 use crate::ingest::admission::Admission;
 use crate::ingest::router::{Router, ShardLinks};
 use crate::rules::actor::RuleCache;
@@ -152,6 +153,8 @@ impl Pipeline {
         let (change_rule, published) = start_rules(&mut builder, config, &readers, &writer)?;
 
         let bindings = Bindings::new(&config.device, metrics.clone());
+        let strangers_max = config.device.devices_unbound_max;
+        let known_strangers = move |conn: &mut _| devices::unbound(conn, strangers_max);
         let deps = Arc::new(ShardDeps {
             config: config.device.clone(),
             shards: shard_count,
@@ -159,7 +162,7 @@ impl Pipeline {
             rules: published.clone(),
             built_in: RuleSet::built_in(),
             bindings: bindings.clone(),
-            unbound_devices: Arc::new(AtomicUsize::new(readers.read_blocking(devices::count_unbound)?)),
+            strangers: Strangers::new(strangers_max, readers.read_blocking(known_strangers)?),
             tokens: AtomicU64::new(1),
             clock: clock.clone(),
             metrics: metrics.clone(),

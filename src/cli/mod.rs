@@ -4,6 +4,7 @@
 pub mod bindings;
 pub mod client;
 pub mod login_link;
+pub mod quarantine;
 pub mod token;
 pub mod watch;
 mod watch_line;

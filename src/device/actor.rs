@@ -12,14 +12,16 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
+use super::decide;
 use super::effects::Effect;
 use super::judge::ShardDeps;
 use super::loading::read_devices;
-use super::messages::{Act, BindingChanged, Drain, Ingest};
+use super::messages::{Act, BindingChanged, Drain, Ingest, QUARANTINE_ROUTE};
 use super::shard::Shard;
 use crate::domain::event::DeviceReport;
 use crate::domain::identity;
 use crate::domain::ids::DeviceSn;
+use crate::domain::kept;
 use crate::storage::command::{Command, NewQuarantine};
 use crate::storage::database::Readers;
 use crate::storage::device_state;
@@ -168,15 +170,15 @@ impl DeviceActor {
     fn quarantine(&self, report: &DeviceReport, ticket: Ticket, panic: String) {
         tracing::error!(device = %report.device_sn, "a report panicked and goes to quarantine: {panic}");
         Metrics::count(&self.deps.metrics.panics, "report");
-        let Ok(body) = serde_json::to_vec(report) else { return };
+        let Ok(body) = kept::to_bytes(report) else { return };
         let (bodies_max, bytes_max) = self.quarantine_bounds;
         let command = Command::Quarantine(NewQuarantine {
             body_hash: identity::sha256(&body),
             size_bytes: body.len() as u64,
             body,
-            route: "device",
+            route: QUARANTINE_ROUTE,
             reason: format!("panic: {panic}"),
-            names_emergency: false,
+            names_emergency: decide::is_emergency(report, &self.deps.built_in),
             bodies_max,
             bytes_max,
         });
@@ -265,6 +267,7 @@ impl Handler<BindingChanged> for DeviceActor {
         guarded(self, ctx, |actor, _| {
             for device in &changed.devices {
                 actor.deps.bindings.invalidate(device, Instant::now());
+                actor.deps.strangers.forget(device);
             }
         });
     }

@@ -19,6 +19,31 @@ pub enum Known {
     Unknown,
 }
 
+/// Two caches: whoever makes up serials pushes out strangers, never a watch that somebody wears.
+#[derive(Debug)]
+struct Entries {
+    bound: LruCache<DeviceSn, Entry>,
+    unbound: LruCache<DeviceSn, Entry>,
+}
+
+impl Entries {
+    fn get_mut(&mut self, device: &DeviceSn) -> Option<&mut Entry> {
+        match self.bound.cache_get(device).is_some() {
+            true => self.bound.cache_get_mut(device),
+            false => self.unbound.cache_get_mut(device),
+        }
+    }
+
+    fn set(&mut self, device: &DeviceSn, entry: Entry) {
+        let (into, from) = match entry.owner.is_bound() {
+            true => (&mut self.bound, &mut self.unbound),
+            false => (&mut self.unbound, &mut self.bound),
+        };
+        let _ = from.cache_remove(device);
+        into.cache_set(device.clone(), entry);
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     owner: Arc<Owner>,
@@ -30,7 +55,7 @@ struct Entry {
 /// Shared by the shards and the admission gate. Bounded; the least recently used goes first.
 #[derive(Debug)]
 pub struct Bindings {
-    entries: Mutex<LruCache<DeviceSn, Entry>>,
+    entries: Mutex<Entries>,
     unbound: Arc<Owner>,
     ttl: Duration,
     negative_ttl: Duration,
@@ -40,7 +65,10 @@ pub struct Bindings {
 impl Bindings {
     pub fn new(config: &DeviceConfig, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
-            entries: Mutex::new(LruCache::new(config.bindings_cached_max)),
+            entries: Mutex::new(Entries {
+                bound: LruCache::new(config.bindings_cached_max),
+                unbound: LruCache::new(config.bindings_cached_max),
+            }),
             unbound: Arc::new(Owner::unbound()),
             ttl: Duration::from_secs(config.bindings_ttl_s),
             negative_ttl: Duration::from_secs(config.bindings_negative_ttl_s),
@@ -48,7 +76,7 @@ impl Bindings {
         })
     }
 
-    fn entries(&self) -> MutexGuard<'_, LruCache<DeviceSn, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         // A panic in here leaves at worst an entry that is looked up again.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,7 +84,7 @@ impl Bindings {
     /// The owner as of `now`.
     pub fn owner(&self, device: &DeviceSn, now: Instant) -> Known {
         let mut entries = self.entries();
-        let known = match entries.cache_get(device) {
+        let known = match entries.get_mut(device) {
             None => Known::Unknown,
             Some(entry) => {
                 let ttl = if entry.owner.is_bound() { self.ttl } else { self.negative_ttl };
@@ -81,20 +109,20 @@ impl Bindings {
         let owner = owner.map_or_else(|| self.unbound.clone(), Arc::new);
         let mut entries = self.entries();
         let invalidated =
-            entries.cache_get(device).and_then(|known| known.invalidated).filter(|changed| *changed >= began);
-        entries.cache_set(device.clone(), Entry { owner: owner.clone(), at: began, invalidated });
+            entries.get_mut(device).and_then(|known| known.invalidated).filter(|changed| *changed >= began);
+        entries.set(device, Entry { owner: owner.clone(), at: began, invalidated });
         invalidated.is_none().then_some(owner)
     }
 
     /// The binding was changed here: the next report waits for a fresh look.
     pub fn invalidate(&self, device: &DeviceSn, now: Instant) {
         let mut entries = self.entries();
-        match entries.cache_get_mut(device) {
+        match entries.get_mut(device) {
             Some(entry) => entry.invalidated = Some(now),
             // A read may be under way that began before the change.
             None => {
                 let entry = Entry { owner: self.unbound.clone(), at: now, invalidated: Some(now) };
-                entries.cache_set(device.clone(), entry);
+                entries.set(device, entry);
             }
         }
     }
@@ -103,7 +131,7 @@ impl Bindings {
     /// asks.
     pub fn bound_customer(&self, device: &DeviceSn) -> Option<CustomerId> {
         let mut entries = self.entries();
-        let entry = entries.cache_get(device)?;
+        let entry = entries.get_mut(device)?;
         entry.owner.is_bound().then(|| entry.owner.customer_id.clone())
     }
 }
@@ -111,6 +139,22 @@ impl Bindings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_never_push_out_a_watch_that_somebody_wears() {
+        let config = DeviceConfig { bindings_cached_max: 2, ..DeviceConfig::default() };
+        let bindings = Bindings::new(&config, Arc::new(Metrics::register().0));
+        let (now, worn) = (Instant::now(), DeviceSn::parse("worn").expect("a serial"));
+        let owner = Owner { binding_id: crate::domain::ids::BindingId(1), ..Owner::unbound() };
+        bindings.learn(&worn, Some(owner), now);
+        for n in 0..10 {
+            bindings.learn(&DeviceSn::parse(&format!("s{n}")).expect("a serial"), None, now);
+        }
+        assert!(bindings.bound_customer(&worn).is_some());
+        // Taken off its owner, it is a stranger like the others.
+        bindings.learn(&worn, None, now);
+        assert!(bindings.bound_customer(&worn).is_none());
+    }
 
     #[test]
     fn what_was_read_before_a_change_is_not_relied_on() {

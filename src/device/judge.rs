@@ -2,12 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::bindings::Bindings;
 use super::decide::{self, Circumstances, Decision, EvaluateEvent};
 use super::messages::Ingest;
+use super::strangers::Strangers;
 use crate::config::DeviceConfig;
 use crate::domain::alert::Transition;
 use crate::domain::device::DeviceState;
@@ -38,8 +39,7 @@ pub struct ShardDeps {
     /// The built-in emergencies, for when evaluation fails.
     pub built_in: RuleSet,
     pub bindings: Arc<Bindings>,
-    /// Devices that nobody has registered, over all shards.
-    pub unbound_devices: Arc<AtomicUsize>,
+    pub strangers: Arc<Strangers>,
     /// Numbers barriers, over all incarnations of all shards.
     pub tokens: AtomicU64,
     pub clock: Clock,
@@ -152,13 +152,6 @@ impl ShardDeps {
             event.alert_id = kept;
         }
         Ok(decided)
-    }
-
-    /// Counts a device that nobody has registered. False beyond the limit.
-    pub fn admit_stranger(&self) -> bool {
-        let max = self.config.devices_unbound_max;
-        let count = |known: usize| (known < max).then_some(known + 1);
-        self.unbound_devices.fetch_update(Ordering::AcqRel, Ordering::Acquire, count).is_ok()
     }
 
     fn to_item(

@@ -11,6 +11,10 @@ use crate::domain::time::UtcMillis;
 use crate::supervision::permits::Admitted;
 use crate::writer::messages::ActReply;
 
+/// Stands in quarantine for the route of a report that panicked in its shard; the copy is the
+/// report itself, as [`crate::domain::kept`] writes it.
+pub const QUARANTINE_ROUTE: &str = "device";
+
 /// From the router: a report that was admitted. Bounded by its permit.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

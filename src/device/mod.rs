@@ -10,4 +10,5 @@ pub mod loading;
 pub mod messages;
 pub mod shard;
 pub mod states;
+pub mod strangers;
 pub mod waiting;

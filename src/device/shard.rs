@@ -183,8 +183,9 @@ impl Shard {
                 self.waiting.loading_failed(&[device_sn]);
                 continue;
             };
+            let admitted = self.deps.strangers.admit(&device_sn, &owner);
             if let Some(loaded) = device {
-                if !loaded.known && !owner.is_bound() && !self.deps.admit_stranger() {
+                if !admitted && !loaded.known {
                     self.decide_unregistered(&device_sn, &owner);
                     continue;
                 }
@@ -255,6 +256,7 @@ impl Shard {
             self.in_writer.given_up(device);
             self.states.remove(device);
             self.duplicates.drop_device(device);
+            self.deps.strangers.forget(device);
         }
         let token = self.new_barrier();
         self.waiting.bar(devices.iter().cloned(), token);
@@ -325,7 +327,12 @@ impl Shard {
             Known::Unknown => Arc::new(Owner::unbound()),
         };
         Metrics::count(&self.deps.metrics.state_loads, "skipped");
-        match self.deps.judge(&mut DeviceState::default(), ingest, &owner, true) {
+        // A flood of strangers makes loads slow: the limit on strangers holds here too.
+        let judged = match self.deps.strangers.admit(&ingest.report.value.device_sn, &owner) {
+            true => self.deps.judge(&mut DeviceState::default(), ingest, &owner, true),
+            false => self.deps.judge_unregistered(ingest, &owner),
+        };
+        match judged {
             Ok(decided) => {
                 // A load that is under way does not know of it.
                 self.generation += 1;

@@ -42,22 +42,22 @@ impl Claims {
 
 /// Something odd about a body that was accepted all the same; listed in the answer's `warnings`
 /// and stored with the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// Stable snake-case name, for example `unreadable_time`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What exactly, for a person: the key and, shortened, the value.
     pub detail: Cow<'static, str>,
 }
 
 impl Warning {
     pub fn new(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code: Cow::Borrowed(code), detail: detail.into() }
     }
 }
 
 /// The time of a report as far as the body told it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportedTime {
     /// The body carries no time at all, neither here nor in its health record.
@@ -77,7 +77,7 @@ impl ReportedTime {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventReport {
     /// As sent, usually a dotted action name. May be empty: then nothing but a claimed level can
     /// match.
@@ -105,7 +105,7 @@ impl EventReport {
 }
 
 /// What a report is about.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportBody {
     Event(EventReport),
@@ -114,10 +114,10 @@ pub enum ReportBody {
 }
 
 /// One report of one device.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceReport {
     pub device_sn: DeviceSn,
-    #[serde(skip_serializing_if = "Claims::is_empty")]
+    #[serde(skip_serializing_if = "Claims::is_empty", default)]
     pub claims: Claims,
     #[serde(flatten)]
     pub body: ReportBody,
@@ -125,7 +125,7 @@ pub struct DeviceReport {
     /// Bounded by the body's own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<Box<str>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub warnings: Vec<Warning>,
     /// SHA-256 of this report's own bytes as sent: its identity where it has no usable time.
     #[serde(skip)]

@@ -8,6 +8,7 @@ pub mod device;
 pub mod event;
 pub mod identity;
 pub mod ids;
+pub mod kept;
 pub mod message;
 pub mod owner;
 pub mod recent;

@@ -1,10 +1,10 @@
 //! What a watch says about itself: battery, network, worn or not.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::time::DeviceTime;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Charging {
     Charging,
@@ -13,7 +13,7 @@ pub enum Charging {
 
 /// A device-info upload. Keyed (device, time) in storage. Texts are as sent; `None` for absent,
 /// empty and the placeholder 未知.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DeviceStatus {
     pub time: Option<DeviceTime>,
     /// 0 to 100; `"85%"` is 85.

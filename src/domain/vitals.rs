@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Metrics {
 
 /// History blocks, kept as the JSON text that the watch sent; `None` for absent, empty or the
 /// text `null`. Nothing is computed from them here.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct HistoryBlocks {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep: Option<Box<str>>,
@@ -141,7 +141,7 @@ pub struct HistoryBlocks {
 }
 
 /// One health record. Keyed (device, time) in storage.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct VitalsSample {
     /// When it was measured; `None` if the record does not say, or says it unreadably.
     pub time: Option<DeviceTime>,

@@ -53,7 +53,7 @@ pub struct NewQuarantine {
     pub route: &'static str,
     pub reason: String,
     pub names_emergency: bool,
-    /// Copies and bytes to keep, the oldest goes first.
+    /// Copies and bytes to keep. Those that name no emergency go first, then the oldest.
     pub bodies_max: u32,
     pub bytes_max: u64,
 }
@@ -121,6 +121,10 @@ pub enum Command {
         session: NewToken,
     },
     Quarantine(NewQuarantine),
+    /// Deletes a copy that is of no use any more.
+    DeleteQuarantine {
+        quarantine_id: i64,
+    },
     StoreWatchLogs(Vec<NewWatchLog>),
     StoreDeviceMessage(NewDeviceMessage),
     RecordShown {
@@ -143,6 +147,8 @@ impl Command {
                 "token"
             }
             Command::Quarantine(_) => "quarantine",
+            // Not the kind of the above: a flood of bad bodies keeps no operator out.
+            Command::DeleteQuarantine { .. } => "quarantine_delete",
             Command::StoreWatchLogs(_) => "watch_log",
             Command::StoreDeviceMessage(_) => "device_message",
             Command::RecordShown { .. } => "shown",
@@ -166,6 +172,8 @@ pub enum CommandReply {
         quarantine_id: i64,
         seen_count: i64,
     },
+    /// There was no room for a copy but that of copies that name an emergency.
+    QuarantineFull,
 }
 
 /// Why a command was not carried out.

@@ -216,13 +216,17 @@ fn last_vitals(
     }))
 }
 
-/// Devices that nobody is bound to: what strangers have registered so far.
-pub fn count_unbound(conn: &mut Conn) -> Result<usize, StorageError> {
+/// Devices that nobody is bound to, at most `max`: what strangers have registered so far.
+pub fn unbound(conn: &mut Conn, max: usize) -> Result<Vec<DeviceSn>, StorageError> {
     use super::schema::device_binding;
     let bound = device_binding::table
         .filter(device_binding::device_sn.eq(device::device_sn))
         .filter(device_binding::unbound_ms.is_null());
-    let count: i64 =
-        device::table.filter(diesel::dsl::not(diesel::dsl::exists(bound))).count().get_result(conn)?;
-    Ok(usize::try_from(count).unwrap_or_default())
+    let serials: Vec<String> = device::table
+        .filter(diesel::dsl::not(diesel::dsl::exists(bound)))
+        .select(device::device_sn)
+        .limit(i64::try_from(max).unwrap_or(i64::MAX))
+        .load(conn)?;
+    // All were parsed before they were stored.
+    Ok(serials.iter().filter_map(|serial| DeviceSn::parse(serial).ok()).collect())
 }

@@ -39,10 +39,14 @@ pub fn execute(conn: &mut Conn, command: Command, now: UtcMillis) -> Result<Comm
             tokens::redeem(conn, &code_hash, session, now)?;
             Ok(CommandReply::Done)
         }
-        Command::Quarantine(body) => {
-            let (quarantine_id, seen_count) = quarantine::keep(conn, &body, now)?;
-            Ok(CommandReply::Quarantined { quarantine_id, seen_count })
-        }
+        Command::Quarantine(body) => Ok(match quarantine::keep(conn, &body, now)? {
+            Some((quarantine_id, seen_count)) => CommandReply::Quarantined { quarantine_id, seen_count },
+            None => CommandReply::QuarantineFull,
+        }),
+        Command::DeleteQuarantine { quarantine_id } => match quarantine::delete(conn, quarantine_id)? {
+            true => Ok(CommandReply::Done),
+            false => Err(CommandError::NotFound("the quarantined body")),
+        },
         Command::StoreWatchLogs(logs) => {
             messages::store_watch_logs(conn, &logs, now)?;
             Ok(CommandReply::Done)

@@ -9,7 +9,8 @@ use super::messages::Administer;
 use crate::storage::command::{Command, CommandError, CommandReply};
 use crate::supervision::link::Link;
 
-const KINDS: [&str; 7] = ["rule", "binding", "token", "quarantine", "watch_log", "device_message", "shown"];
+const KINDS: [&str; 8] =
+    ["rule", "binding", "token", "quarantine", "quarantine_delete", "watch_log", "device_message", "shown"];
 
 /// Sends commands and waits for them. At most `commands_max` of each kind wait at a time. Cheap
 /// to clone.

@@ -1,5 +1,6 @@
 //! The documents say what is there.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -38,8 +39,12 @@ fn every_key_of_the_configuration_is_described_with_its_default() {
             known.push(name);
         }
     }
+    let mut rows = HashSet::new();
     for row in text.lines().filter(|line| line.starts_with("| `") && line.contains('.')) {
         let name = row.split('|').nth(1).unwrap_or_default().trim();
+        if !rows.insert(name) {
+            faults.push(format!("{name} is described twice"));
+        }
         if !known.iter().any(|key| key == name) {
             faults.push(format!("{name} is no key"));
         }
@@ -118,7 +123,7 @@ fn unknown_arguments(arguments: &str) -> Option<String> {
     let words: Vec<&str> = arguments.split_whitespace().collect();
     let mut subcommands: Vec<&str> =
         words.iter().take(1).copied().filter(|word| !word.starts_with('-')).collect();
-    if matches!(subcommands.first(), Some(&"bindings" | &"token")) {
+    if matches!(subcommands.first(), Some(&"bindings" | &"quarantine" | &"token")) {
         subcommands.extend(words.get(1).copied());
     }
     let help = Command::new(env!("CARGO_BIN_EXE_watchpost")).args(&subcommands).arg("--help").output();

@@ -1,7 +1,7 @@
 //! A shard without an actor: the test plays storage and writer, and turns the clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use watchpost::device::effects::{Effect, Loaded};
 use watchpost::device::judge::ShardDeps;
 use watchpost::device::messages::Ingest;
 use watchpost::device::shard::Shard;
+use watchpost::device::strangers::Strangers;
 use watchpost::domain::device::DeviceState;
 use watchpost::domain::ids::DeviceSn;
 use watchpost::domain::owner::Owner;
@@ -57,6 +58,7 @@ impl Bench {
 
     pub fn with(config: DeviceConfig, evaluate_event: EvaluateEvent) -> Self {
         let metrics = Arc::new(Metrics::register().0);
+        let strangers = Strangers::new(config.devices_unbound_max, []);
         let deps = Arc::new(ShardDeps {
             bindings: Bindings::new(&config, metrics.clone()),
             config,
@@ -64,7 +66,7 @@ impl Bench {
             batch_rows: 1_000,
             rules: Arc::new(ArcSwap::from_pointee(RuleSet::compile(&rule_seeds::seeds(), 1))),
             built_in: RuleSet::built_in(),
-            unbound_devices: Arc::new(AtomicUsize::new(0)),
+            strangers,
             tokens: AtomicU64::new(1),
             clock: Clock::manual(NOW).0,
             metrics: metrics.clone(),
@@ -194,7 +196,7 @@ impl Bench {
     }
 
     pub fn strangers(&self) -> usize {
-        self.deps.unbound_devices.load(Ordering::Acquire)
+        self.deps.strangers.count()
     }
 }
 

@@ -7,6 +7,7 @@ mod loading;
 mod main_job;
 mod metrics;
 mod poison;
+mod quarantine;
 mod replay_window;
 mod ring_guard;
 mod rules;

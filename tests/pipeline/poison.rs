@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use watchpost::api::watch::UPLOAD_ROUTES;
+use watchpost::api::watch_door::ROUTES;
 
 use crate::support::TestApp;
 use crate::support::bodies::{self, EVENTS, HEALTH, wall};
@@ -39,8 +39,7 @@ async fn what_is_not_json_is_refused_once_with_a_copy_and_then_let_through() {
 #[actix_web::test]
 async fn every_route_for_bodies_refuses_broken_ones_in_the_same_way() {
     let app = TestApp::start().await;
-    let routes = UPLOAD_ROUTES.into_iter().chain(["/upload_watch_log", "/DeviceMessage/send"]);
-    for (index, route) in routes.enumerate() {
+    for (index, (route, _)) in ROUTES.into_iter().enumerate() {
         let body = format!("{{\"n\":{index},");
         assert_eq!(app.post_bytes(route, body.clone()).await.status, 400, "{route}");
         assert_eq!(app.post_bytes(route, body).await.status, 200, "{route}");
@@ -206,9 +205,7 @@ async fn no_bytes_whatever_get_anything_but_200_or_400_and_the_server_stays_read
     let app = TestApp::start().await;
     let mut runner = TestRunner::new(Config { cases: 1, failure_persistence: None, ..Config::default() });
     let bodies = proptest::collection::vec(anything(), 60);
-    let routes: Vec<&str> =
-        UPLOAD_ROUTES.into_iter().chain(["/upload_watch_log", "/DeviceMessage/send"]).collect();
-    for route in &routes {
+    for (route, _) in ROUTES {
         let drawn = bodies.new_tree(&mut runner).expect("bodies").current();
         let answers = join_all(drawn.iter().map(|body| app.post_bytes(route, body.clone()))).await;
         for (body, answer) in drawn.iter().zip(answers) {

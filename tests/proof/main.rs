@@ -2,5 +2,6 @@
 //! a long one in `./tests/run --long`. Fail points are global, so each test wants a process of its
 //! own; where a runner gives it none, `fail::FailScenario` makes them take turns.
 
+mod abuse;
 mod kill;
 mod shutdown;

@@ -218,6 +218,48 @@ fn quarantine_counts_repeats_and_drops_the_oldest_at_its_limits() {
 }
 
 #[test]
+fn what_names_an_emergency_leaves_quarantine_last() {
+    let mut store = Store::new();
+    let mut keep = |body: &[u8], names_emergency: bool, now: i64| {
+        let new = NewQuarantine {
+            body_hash: sha256(body),
+            body: body.to_vec(),
+            size_bytes: body.len() as u64,
+            route: "/x",
+            reason: "not JSON".into(),
+            names_emergency,
+            bodies_max: 3,
+            bytes_max: 100,
+        };
+        let reply = run(&mut store.conn, Command::Quarantine(new), UtcMillis(now)).expect("an answer");
+        let kept = matches!(reply, CommandReply::Quarantined { .. });
+        let bodies: Vec<Vec<u8>> = quarantine::table
+            .order(quarantine::quarantine_id)
+            .select(quarantine::body)
+            .load(&mut store.conn)
+            .expect("bodies");
+        (kept, String::from_utf8(bodies.join(&b' ')).expect("text"))
+    };
+    let full = |text: &str| (true, text.to_owned());
+    keep(b"SOS1", true, 1);
+    keep(b"b", false, 2);
+    assert_eq!(keep(b"SOS2", true, 3), full("SOS1 b SOS2"));
+    assert_eq!(keep(b"c", false, 4), full("SOS1 SOS2 c"), "b is younger than SOS1, and goes");
+    // One that needs the room of an emergency as well makes none go, c included.
+    assert_eq!(keep(&[b'x'; 97], false, 5), (false, "SOS1 SOS2 c".into()));
+    assert_eq!(keep(b"SOS3", true, 6), full("SOS1 SOS2 SOS3"));
+    assert_eq!(keep(b"d", false, 7), (false, "SOS1 SOS2 SOS3".into()));
+    assert_eq!(keep(b"SOS4", true, 8), full("SOS2 SOS3 SOS4"));
+    // Counted along with it all: room that was made is there.
+    for quarantine_id in [2, 3] {
+        let gone = run(&mut store.conn, Command::DeleteQuarantine { quarantine_id }, NOW);
+        assert_eq!(gone.is_ok(), quarantine_id == 3, "number 2 has gone already");
+    }
+    let held = watchpost::storage::quarantine::held(&mut store.conn).expect("a size");
+    assert_eq!((held.bodies, held.bytes), (2, 8));
+}
+
+#[test]
 fn logs_messages_and_screens_are_stored_once() {
     let mut store = Store::new();
     let log = |number: u8| NewWatchLog {

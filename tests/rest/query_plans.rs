@@ -15,6 +15,7 @@ use watchpost::storage::alerts::{self, AlertFilter, AlertKey};
 use watchpost::storage::command::{Command, NewQuarantine, TokenKind};
 use watchpost::storage::events::{self, EventFilter};
 use watchpost::storage::page::PageLimit;
+use watchpost::storage::quarantine::QuarantineFilter;
 use watchpost::storage::{bindings, devices, owners, quarantine, rules, tokens};
 
 use super::store::{NOW, Store, bind, binding, customer, run, scope, sn, token};
@@ -113,9 +114,15 @@ fn lists_walk_one_index_under_every_combination_of_filters() {
             tokens::list(conn, &scope, None, limit).expect("tokens");
         });
     }
-    check(&mut store, "quarantine", |conn| {
-        quarantine::list(conn, &Scope::All, None, limit).expect("bodies");
-    });
+    let quarantine_filters = subsets::<QuarantineFilter>(&[
+        |filter| filter.route = Some("/x".into()),
+        |filter| filter.names_emergency = Some(filter.route.is_none()),
+    ]);
+    for filter in &quarantine_filters {
+        check(&mut store, &format!("quarantine {filter:?}"), |conn| {
+            quarantine::list(conn, &Scope::All, filter, Some(7), limit).expect("bodies");
+        });
+    }
 }
 
 #[test]
@@ -143,6 +150,10 @@ fn look_ups_find_their_row_by_an_index() {
     check(&mut store, "owners", |conn| {
         owners::owners(conn, &[sn("A"), sn("B")]).expect("owners");
         owners::visible(conn, &scope("1"), &[sn("A"), sn("B")]).expect("devices");
+    });
+    check(&mut store, "quarantine", |conn| {
+        quarantine::get(conn, &Scope::All, 1).expect("a body");
+        quarantine::held(conn).expect("its size");
     });
     check(&mut store, "token", |conn| {
         tokens::token_by_hash(conn, &[1; 32], NOW).expect("a token");
@@ -179,7 +190,15 @@ fn commands_find_what_they_change_by_an_index() {
         Command::RedeemLoginCode { code_hash: sha256(b"code"), session },
         Command::RevokeToken { token_id: "t".into() },
         Command::Quarantine(quarantine.clone()),
-        Command::Quarantine(quarantine),
+        Command::Quarantine(quarantine.clone()),
+        // This one has to make room.
+        Command::Quarantine(NewQuarantine {
+            body_hash: [2; 32],
+            body: vec![1; 10],
+            names_emergency: true,
+            ..quarantine
+        }),
+        Command::DeleteQuarantine { quarantine_id: 2 },
     ];
     for command in commands {
         check(&mut store, &format!("{command:?}"), |conn| {

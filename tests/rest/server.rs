@@ -15,6 +15,7 @@ use diesel::prelude::*;
 use serde_json::Value;
 use watchpost::api::intake::BodyBudget;
 use watchpost::api::observe::observe;
+use watchpost::api::quarantine_desk::QuarantineDesk;
 use watchpost::api::state::ApiState;
 use watchpost::config::Config;
 use watchpost::device::messages::{Act, BindingChanged, Ingest};
@@ -127,11 +128,18 @@ impl Server {
         });
         let data = state.clone();
         let budget = web::Data::from(BodyBudget::new(&state.config.server));
+        let desk = web::Data::new(QuarantineDesk::new(
+            &state.config.quarantine,
+            state.writer.clone(),
+            state.admission.clone(),
+            state.metrics.clone(),
+        ));
         let server = HttpServer::new(move || {
             App::new()
                 .wrap(from_fn(observe))
                 .app_data(data.clone())
                 .app_data(budget.clone())
+                .app_data(desk.clone())
                 .configure(watchpost::api::configure)
         });
         let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a port");

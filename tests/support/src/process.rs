@@ -122,6 +122,12 @@ impl Process {
         Starting::spawn(data_dir, &[]).listening()
     }
 
+    /// With settings such as `writer.batch_rows=500`.
+    pub fn start_with(data_dir: &Path, settings: &[&str]) -> Self {
+        let more: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
+        Starting::spawn(data_dir, &more).listening()
+    }
+
     /// From the start of the process to now.
     pub fn age(&self) -> Duration {
         self.starting.begun.elapsed()
@@ -130,6 +136,15 @@ impl Process {
     /// Ends it as a power cut would.
     pub fn kill(self) {
         self.starting.kill();
+    }
+
+    /// A line of `/proc/PID/status` that gives KiB, for example `VmHWM`.
+    pub fn memory_kib(&self, line: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.starting.child.id());
+        let status = std::fs::read_to_string(&path).expect("a running process");
+        let found = status.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(':'));
+        let number = found.and_then(|text| text.trim().strip_suffix(" kB")).map(str::trim);
+        number.and_then(|number| number.parse().ok()).expect("a size")
     }
 
     pub fn signal(&self, signal: &str) {
@@ -168,6 +183,11 @@ pub fn request_as(stream: &mut TcpStream, token: &str, head: &str, body: &str) -
         "{head} HTTP/1.1\r\nHost: x\r\n{sign_in}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).ok()?;
+    answer(stream)
+}
+
+/// Status and body of the answer to a request that has been sent.
+pub fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
