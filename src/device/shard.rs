@@ -95,7 +95,7 @@ impl Shard {
             && self.in_writer.total() == 0
     }
 
-    /// What is known of a device, if it is in memory.
+    /// What is in memory of a device.
     pub fn state(&self, device: &DeviceSn) -> Option<&DeviceState> {
         self.states.get(device)
     }
@@ -109,7 +109,7 @@ impl Shard {
         self.step(now);
     }
 
-    /// What every handler ends with: deadlines, loads, hand-over.
+    /// What every handler ends with.
     pub fn step(&mut self, now: Instant) {
         let limit = Duration::from_millis(self.deps.config.emergency_load_timeout_ms);
         for ingest in self.waiting.overdue_emergencies(now, limit) {
@@ -317,20 +317,24 @@ impl Shard {
         }
     }
 
-    /// An emergency whose device's state could not be loaded in time. If the same alert is open
-    /// in storage, the write becomes a repeat of it.
+    /// An emergency that could not wait. If its alert is open in storage, it becomes a repeat of it.
     fn decide_without_state(&mut self, ingest: Ingest, now: Instant) {
         let owner = match self.deps.bindings.owner(&ingest.report.value.device_sn, now) {
             Known::Fresh(owner) | Known::Stale(owner) => owner,
             Known::Unknown => Arc::new(Owner::unbound()),
         };
-        Metrics::count(&self.deps.metrics.state_loads, "skipped");
-        match self.deps.judge(&mut DeviceState::default(), ingest, &owner, true) {
-            Ok(decided) => {
+        // Where only the owner is not sure, what is raised must not be missing in the state.
+        let judged = match self.states.get_mut(&ingest.report.value.device_sn) {
+            Some(state) => self.deps.judge(state, ingest, &owner, true),
+            None => {
+                Metrics::count(&self.deps.metrics.state_loads, "skipped");
                 // A load that is under way does not know of it.
                 self.generation += 1;
-                self.push(decided);
+                self.deps.judge(&mut DeviceState::default(), ingest, &owner, true)
             }
+        };
+        match judged {
+            Ok(decided) => self.push(decided),
             Err(other) => self.settle(*other),
         }
     }

@@ -183,13 +183,16 @@ fn store_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
     }
 }
 
-/// The owner is not touched: only a binding changes it.
+/// The owner is not touched: only a binding changes it. Nor is a newer wear report: an urgent one may
+/// have overtaken this.
 fn upsert_device(conn: &mut Conn, records: &Records) -> QueryResult<usize> {
     struct UpsertDevice;
     const SQL: &str = "INSERT INTO device (device_sn, customer_id, first_seen_ms, last_seen_ms, worn, worn_ms) \
         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device_sn) DO UPDATE SET last_seen_ms = excluded.last_seen_ms, \
-        worn = coalesce(excluded.worn, worn), \
-        worn_ms = CASE WHEN excluded.worn IS NULL THEN worn_ms ELSE excluded.worn_ms END";
+        worn = CASE WHEN excluded.worn IS NULL OR (worn IS NOT NULL AND excluded.worn_ms < worn_ms) \
+        THEN worn ELSE excluded.worn END, \
+        worn_ms = CASE WHEN excluded.worn IS NULL OR (worn IS NOT NULL AND excluded.worn_ms < worn_ms) \
+        THEN worn_ms ELSE excluded.worn_ms END";
     let binds = [
         Bind::Text(records.device_sn.as_str()),
         Bind::Text(records.customer_id.as_str()),

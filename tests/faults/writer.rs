@@ -18,7 +18,7 @@ use watchpost::supervision::permits::Outcome;
 use watchpost::telemetry::Metrics;
 use watchpost::writer::actor::{BatchWriter, token_slot};
 use watchpost::writer::job::{Announce, TokenSlot};
-use watchpost::writer::messages::{Flush, ShardNotice, WriteBatch, WriteItem};
+use watchpost::writer::messages::{Barrier, Flush, ShardNotice, WriteBatch, WriteItem};
 
 use super::bench::{Answer, Bench, sn};
 use super::tools::{WriteLock, event};
@@ -68,7 +68,9 @@ impl Scene {
 
     fn start(&self) -> Addr<BatchWriter> {
         let writer = self.writer();
-        Supervisor::start(|_| writer)
+        let writer = Supervisor::start(|_| writer);
+        shard_begins(&writer);
+        writer
     }
 
     fn merged(&self) -> Vec<DeviceSn> {
@@ -91,6 +93,11 @@ fn decided(device: &str, seconds: &[u32]) -> (Vec<WriteItem>, Vec<Answer>) {
     let answers = seconds.iter().map(|second| bench.send(&event(device, "SOS_EVENT", *second))).collect();
     bench.load();
     (std::mem::take(&mut bench.written), answers)
+}
+
+/// A shard hands nothing on before its barrier; what comes earlier is refused.
+fn shard_begins(writer: &Addr<BatchWriter>) {
+    writer.do_send(Barrier { shard: 0, devices: None, token: 0 });
 }
 
 fn write(writer: &Addr<BatchWriter>, items: Vec<WriteItem>) {
@@ -180,6 +187,7 @@ async fn a_writer_that_is_built_anew_while_one_is_busy_goes_on_without_a_gap() {
     let lock = WriteLock::take(scene.database.path());
     // Two incarnations share the token: the second has to wait for the transaction of the first.
     let old = scene.writer().start();
+    shard_begins(&old);
     write(&old, items);
     let retried = || scene.announce.metrics.failed_batches.get_or_create(&KIND).get() > 0;
     eventually("a first failure", || async { retried().then_some(()) }).await;
