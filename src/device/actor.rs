@@ -103,7 +103,7 @@ impl DeviceActor {
                 Effect::Load { devices, unknown, generation } => {
                     self.load(devices, unknown, generation, ctx);
                 }
-                Effect::Ask { ingest, identity } => self.ask(*ingest, identity, ctx),
+                Effect::Ask { ingest, identity, generation } => self.ask(*ingest, identity, generation, ctx),
                 Effect::Quarantine { report, ticket, panic } => self.quarantine(&report, ticket, panic),
             }
         }
@@ -146,21 +146,27 @@ impl DeviceActor {
         }));
     }
 
-    fn ask(&mut self, ingest: Ingest, identity: identity::EventIdentity, ctx: &mut Context<Self>) {
+    fn ask(
+        &mut self,
+        ingest: Ingest,
+        identity: identity::EventIdentity,
+        generation: u64,
+        ctx: &mut Context<Self>,
+    ) {
         let readers = self.readers.clone();
         let (device, received_at) = (ingest.report.value.device_sn.clone(), ingest.received_at);
         let read = async move {
             let query = move |conn: &mut _| device_state::find_event(conn, &device, &identity, received_at);
             (ingest, readers.read(query).await)
         };
-        ctx.spawn(read.into_actor(self).map(|(ingest, found), actor, ctx| {
+        ctx.spawn(read.into_actor(self).map(move |(ingest, found), actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
                 // If it cannot be asked, the insert finds out: a known id or cause changes nothing.
                 let found = found.unwrap_or_else(|err| {
                     tracing::warn!("an old event could not be looked up: {err}");
                     None
                 });
-                actor.shard.answered(ingest, found, Instant::now());
+                actor.shard.answered(ingest, found, generation, Instant::now());
                 actor.perform(ctx);
             });
         }));

@@ -27,6 +27,7 @@ pub enum Effect {
     Ask {
         ingest: Box<Ingest>,
         identity: EventIdentity,
+        generation: u64,
     },
     Barrier {
         devices: Option<Vec<DeviceSn>>,

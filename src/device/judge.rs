@@ -53,6 +53,17 @@ pub struct Decided {
     pub urgent: bool,
 }
 
+/// What is known about an event besides the state that it is judged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    /// The state says whether it is new, or that storage has to be asked.
+    AsRemembered,
+    /// Storage has been asked, and does not have it.
+    SurelyNew,
+    /// There is no time to ask: the transaction that stores it looks first.
+    Unasked,
+}
+
 /// A report that is not written now.
 pub enum NotDecided {
     /// A copy of what is stored.
@@ -80,13 +91,13 @@ pub enum NotDecided {
 }
 
 impl ShardDeps {
-    /// Decides about one report. `surely_new`: storage said so, or there is no state to ask.
+    /// Decides about one report.
     pub fn judge(
         &self,
         state: &mut DeviceState,
         ingest: Ingest,
         owner: &Arc<Owner>,
-        surely_new: bool,
+        certainty: Certainty,
     ) -> Result<Decided, Box<NotDecided>> {
         let Ingest { report: Admitted { value: mut report, ticket }, received_at, arrived } = ingest;
         let identity = match &report.body {
@@ -101,7 +112,7 @@ impl ShardDeps {
                 Lookup::Duplicate { event_id, .. } => {
                     return Err(NotDecided::Uncommitted { device: report.device_sn, ticket, event_id }.into());
                 }
-                Lookup::AskStorage if !surely_new => {
+                Lookup::AskStorage if certainty == Certainty::AsRemembered => {
                     let report = Admitted { value: report, ticket };
                     let ingest = Box::new(Ingest { report, received_at, arrived });
                     return Err(NotDecided::Ask { ingest, identity: identity.clone() }.into());
@@ -122,7 +133,12 @@ impl ShardDeps {
             None => Some(decide::other(state, &report, &given)),
         };
         match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(Some(decision)) => Ok(self.to_item(decision, ticket, identity, arrived)),
+            Ok(Some(decision)) => {
+                let event_id = identity.as_ref().map(|identity| identity.new_id);
+                let mut decided = self.to_item(decision, ticket, event_id, arrived);
+                decided.item.unasked = identity.filter(|_| certainty == Certainty::Unasked);
+                Ok(decided)
+            }
             Ok(None) => unreachable!("only an event has an identity"),
             Err(panic) => {
                 let panic = panic_text(&*panic);
@@ -135,7 +151,7 @@ impl ShardDeps {
     /// its emergency goes to the one shared alert. Storage makes each further one a repeat.
     pub fn judge_unregistered(&self, ingest: Ingest, owner: &Arc<Owner>) -> Result<Decided, Box<NotDecided>> {
         let serial = ingest.report.value.device_sn.clone();
-        let mut decided = self.judge(&mut DeviceState::default(), ingest, owner, true)?;
+        let mut decided = self.judge(&mut DeviceState::default(), ingest, owner, Certainty::Unasked)?;
         if let Some(records) = &mut decided.item.records {
             records.touch_device = false;
         }
@@ -158,7 +174,7 @@ impl ShardDeps {
         &self,
         decision: Decision,
         ticket: Ticket,
-        identity: Option<EventIdentity>,
+        event_id: Option<EventId>,
         arrived: Instant,
     ) -> Decided {
         if decision.evaluation_panicked {
@@ -173,7 +189,9 @@ impl ShardDeps {
             device_sn: decision.records.device_sn.clone(),
             records: Some(decision.records),
             changes: decision.changes,
-            event_id: identity.map(|identity| identity.new_id),
+            incarnation: 0,
+            event_id,
+            unasked: None,
             alert_id: decision.alert_id,
             ticket: Some(ticket),
             acted: None,

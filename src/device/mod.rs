@@ -8,6 +8,7 @@ pub mod effects;
 pub mod judge;
 pub mod loading;
 pub mod messages;
+pub mod outbox;
 pub mod shard;
 pub mod states;
 pub mod strangers;

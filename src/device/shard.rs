@@ -11,9 +11,10 @@ use super::bindings::Known;
 use super::decide;
 use super::duplicates::{self, Duplicates};
 use super::effects::{Effect, Loaded};
-use super::judge::{Decided, NotDecided, ShardDeps};
+use super::judge::{Certainty, Decided, NotDecided, ShardDeps};
 use super::messages::{Act, Ingest};
-use super::states::{InWriter, States};
+use super::outbox::Outbox;
+use super::states::States;
 use super::waiting::{Waiter, Waiting};
 use crate::domain::alert::ActError;
 use crate::domain::device::DeviceState;
@@ -32,9 +33,7 @@ pub struct Shard {
     states: States,
     waiting: Waiting,
     duplicates: Duplicates,
-    buffer: Vec<WriteItem>,
-    urgent: Vec<WriteItem>,
-    in_writer: InWriter,
+    outbox: Outbox,
     loads: usize,
     retry_loads_at: Option<Instant>,
     /// Grows whenever something is forgotten: what an older load has read may not be the whole
@@ -51,9 +50,7 @@ impl Shard {
             inbox: VecDeque::new(),
             waiting: Waiting::default(),
             duplicates: Duplicates::default(),
-            buffer: Vec::new(),
-            urgent: Vec::new(),
-            in_writer: InWriter::default(),
+            outbox: Outbox::default(),
             loads: 0,
             retry_loads_at: None,
             generation: 0,
@@ -66,10 +63,8 @@ impl Shard {
     pub fn forget_everything(&mut self) {
         self.states.clear();
         self.duplicates.clear();
-        self.buffer.clear();
-        self.urgent.clear();
-        self.in_writer.clear();
         let token = self.new_barrier();
+        self.outbox.begin(token);
         self.waiting.bar_all(token);
         self.effects.push(Effect::Barrier { devices: None, token });
     }
@@ -89,13 +84,10 @@ impl Shard {
 
     /// Nothing is queued, waiting or on its way.
     pub fn is_drained(&self) -> bool {
-        self.inbox.is_empty()
-            && self.waiting.is_empty()
-            && self.buffer.is_empty()
-            && self.in_writer.total() == 0
+        self.inbox.is_empty() && self.waiting.is_empty() && self.outbox.is_empty()
     }
 
-    /// What is known of a device, if it is in memory.
+    /// What is in memory of a device.
     pub fn state(&self, device: &DeviceSn) -> Option<&DeviceState> {
         self.states.get(device)
     }
@@ -109,13 +101,14 @@ impl Shard {
         self.step(now);
     }
 
-    /// What every handler ends with: deadlines, loads, hand-over.
+    /// What every handler ends with.
     pub fn step(&mut self, now: Instant) {
         let limit = Duration::from_millis(self.deps.config.emergency_load_timeout_ms);
         for ingest in self.waiting.overdue_emergencies(now, limit) {
             self.decide_without_state(ingest, now);
         }
-        self.hand_on();
+        let handed_on = self.outbox.hand_on(self.deps.batch_rows);
+        self.effects.extend(handed_on);
         if self.retry_loads_at.is_none_or(|at| now >= at) {
             self.retry_loads_at = None;
             self.start_loads();
@@ -125,11 +118,8 @@ impl Shard {
     fn start_loads(&mut self) {
         while self.loads < LOADS_MAX {
             // What is on its way and in no state here must be in storage before that is read.
-            let (states, in_writer, buffer) = (&self.states, &self.in_writer, &self.buffer);
-            let not_yet = |device: &DeviceSn| {
-                !states.contains(device)
-                    && (in_writer.holds(device) || buffer.iter().any(|item| item.device_sn == *device))
-            };
+            let (states, outbox) = (&self.states, &self.outbox);
+            let not_yet = |device: &DeviceSn| !states.contains(device) && outbox.holds(device);
             let devices = self.waiting.start_loading(LOAD_DEVICES_MAX, not_yet);
             if devices.is_empty() {
                 break;
@@ -145,7 +135,7 @@ impl Shard {
         if self.is_ready(device)
             && let Known::Fresh(owner) = self.deps.bindings.owner(device, now)
         {
-            return self.decide(ingest, &owner, false);
+            return self.decide(ingest, &owner, Certainty::AsRemembered);
         }
         self.wait(ingest);
     }
@@ -215,9 +205,17 @@ impl Shard {
         self.step(now);
     }
 
-    /// Storage has been asked about an old event.
-    pub fn answered(&mut self, ingest: Ingest, found: Option<(EventId, Option<AlertId>)>, now: Instant) {
+    /// Storage has been asked about an old event, by a question of `generation`.
+    pub fn answered(
+        &mut self,
+        ingest: Ingest,
+        found: Option<(EventId, Option<AlertId>)>,
+        generation: u64,
+        now: Instant,
+    ) {
         match found {
+            // What was on its way then, and is forgotten since, may have been this very event.
+            None if generation != self.generation => self.take(ingest, now),
             Some((event_id, alert_id)) => {
                 let ticket = ingest.report.ticket;
                 self.settle(NotDecided::Stored { ticket, event_id, alert_id });
@@ -226,7 +224,7 @@ impl Shard {
                 let device = &ingest.report.value.device_sn;
                 match self.deps.bindings.owner(device, now) {
                     Known::Fresh(owner) | Known::Stale(owner) if self.is_ready(device) => {
-                        self.decide(ingest, &owner, true);
+                        self.decide(ingest, &owner, Certainty::SurelyNew);
                     }
                     _ => self.wait(ingest),
                 }
@@ -236,8 +234,10 @@ impl Shard {
     }
 
     pub fn committed(&mut self, items: Vec<CommittedItem>, merged: Vec<DeviceSn>, now: Instant) {
-        for CommittedItem { device_sn, event_id, alert_id } in items {
-            self.in_writer.committed(&device_sn);
+        for CommittedItem { device_sn, incarnation, event_id, alert_id } in items {
+            if !self.outbox.committed(&device_sn, incarnation) {
+                continue;
+            }
             self.states.item_committed(&device_sn, event_id, alert_id);
             if let Some(event_id) = event_id {
                 self.duplicates.committed(&device_sn, event_id, alert_id);
@@ -251,9 +251,8 @@ impl Shard {
 
     /// What was sent for these devices is lost: their states were built on it.
     pub fn given_up(&mut self, devices: Vec<DeviceSn>, now: Instant) {
-        self.buffer.retain(|item| !devices.contains(&item.device_sn));
         for device in &devices {
-            self.in_writer.given_up(device);
+            self.outbox.given_up(device);
             self.states.remove(device);
             self.duplicates.drop_device(device);
             self.deps.strangers.forget(device);
@@ -277,7 +276,7 @@ impl Shard {
     fn decide_waiting(&mut self, device: &DeviceSn, owner: &Arc<Owner>) {
         for waiter in self.waiting.take(device) {
             match waiter {
-                Waiter::Report { ingest, .. } => self.decide(*ingest, owner, false),
+                Waiter::Report { ingest, .. } => self.decide(*ingest, owner, Certainty::AsRemembered),
                 Waiter::Act(act) => self.decide_act(act),
             }
         }
@@ -301,6 +300,8 @@ impl Shard {
             changes,
             event_id: None,
             alert_id: None,
+            incarnation: 0,
+            unasked: None,
             ticket: None,
             acted: Some(Acted { reply: act.reply, answer }),
             arrived: Instant::now(),
@@ -308,36 +309,39 @@ impl Shard {
         self.push(Decided { item, urgent: true });
     }
 
-    fn decide(&mut self, ingest: Ingest, owner: &Arc<Owner>, surely_new: bool) {
+    fn decide(&mut self, ingest: Ingest, owner: &Arc<Owner>, certainty: Certainty) {
         let Some(state) = self.states.get_mut(&ingest.report.value.device_sn) else {
             // A panic over an earlier report has just forgotten it.
             return self.wait(ingest);
         };
-        match self.deps.judge(state, ingest, owner, surely_new) {
+        match self.deps.judge(state, ingest, owner, certainty) {
             Ok(decided) => self.push(decided),
             Err(other) => self.settle(*other),
         }
     }
 
-    /// An emergency whose device's state could not be loaded in time. If the same alert is open
-    /// in storage, the write becomes a repeat of it.
+    /// An emergency that could not wait. If its alert is open in storage, it becomes a repeat of it.
     fn decide_without_state(&mut self, ingest: Ingest, now: Instant) {
         let owner = match self.deps.bindings.owner(&ingest.report.value.device_sn, now) {
             Known::Fresh(owner) | Known::Stale(owner) => owner,
             Known::Unknown => Arc::new(Owner::unbound()),
         };
-        Metrics::count(&self.deps.metrics.state_loads, "skipped");
-        // A flood of strangers makes loads slow: the limit on strangers holds here too.
-        let judged = match self.deps.strangers.admit(&ingest.report.value.device_sn, &owner) {
-            true => self.deps.judge(&mut DeviceState::default(), ingest, &owner, true),
-            false => self.deps.judge_unregistered(ingest, &owner),
-        };
-        match judged {
-            Ok(decided) => {
+        // Where only the owner is not sure, what is raised must not be missing in the state.
+        let judged = match self.states.get_mut(&ingest.report.value.device_sn) {
+            Some(state) => self.deps.judge(state, ingest, &owner, Certainty::Unasked),
+            None => {
+                Metrics::count(&self.deps.metrics.state_loads, "skipped");
                 // A load that is under way does not know of it.
                 self.generation += 1;
-                self.push(decided);
+                // A flood of strangers makes loads slow: the limit on strangers holds here too.
+                match self.deps.strangers.admit(&ingest.report.value.device_sn, &owner) {
+                    true => self.deps.judge(&mut DeviceState::default(), ingest, &owner, Certainty::Unasked),
+                    false => self.deps.judge_unregistered(ingest, &owner),
+                }
             }
+        };
+        match judged {
+            Ok(decided) => self.push(decided),
             Err(other) => self.settle(*other),
         }
     }
@@ -365,7 +369,9 @@ impl Shard {
                 self.deps.metrics.duplicates.inc();
                 self.duplicates.push(device, event_id, ticket);
             }
-            NotDecided::Ask { ingest, identity } => self.effects.push(Effect::Ask { ingest, identity }),
+            NotDecided::Ask { ingest, identity } => {
+                self.effects.push(Effect::Ask { ingest, identity, generation: self.generation });
+            }
             NotDecided::Panicked { report, ticket, panic } => {
                 // What is on its way of this device commits; only the memory of it goes.
                 self.states.remove(&report.device_sn);
@@ -375,29 +381,7 @@ impl Shard {
     }
 
     fn push(&mut self, decided: Decided) {
-        let Decided { item, urgent } = decided;
-        self.states.item_decided(&item.device_sn);
-        if !urgent {
-            return self.buffer.push(item);
-        }
-        // Changes of the device never overtake each other; its vitals may stay behind.
-        let goes_along =
-            |waiting: &mut WriteItem| waiting.device_sn == item.device_sn && !waiting.changes.is_empty();
-        self.urgent.extend(self.buffer.extract_if(.., goes_along));
-        self.urgent.push(item);
-    }
-
-    /// Urgent always goes; the rest unless a whole batch of this shard is with the writer.
-    fn hand_on(&mut self) {
-        for (urgent, items) in [(true, &mut self.urgent), (false, &mut self.buffer)] {
-            if items.is_empty() || (!urgent && self.in_writer.total() >= self.deps.batch_rows) {
-                continue;
-            }
-            let items = std::mem::take(items);
-            for item in &items {
-                self.in_writer.handed_on(&item.device_sn);
-            }
-            self.effects.push(Effect::Write { urgent, items });
-        }
+        self.states.item_decided(&decided.item.device_sn);
+        self.outbox.push(decided);
     }
 }

@@ -117,48 +117,6 @@ impl States {
     }
 }
 
-/// Items with the writer, per device: of strangers and of emergencies decided without a state there
-/// is no other trace here.
-#[derive(Debug, Default)]
-pub struct InWriter {
-    by_device: HashMap<DeviceSn, usize>,
-    total: usize,
-}
-
-impl InWriter {
-    pub fn total(&self) -> usize {
-        self.total
-    }
-
-    /// Something of the device is on its way.
-    pub fn holds(&self, device: &DeviceSn) -> bool {
-        self.by_device.contains_key(device)
-    }
-
-    pub fn handed_on(&mut self, device: &DeviceSn) {
-        self.total += 1;
-        *self.by_device.entry(device.clone()).or_default() += 1;
-    }
-
-    pub fn committed(&mut self, device: &DeviceSn) {
-        let Some(count) = self.by_device.get_mut(device) else { return };
-        self.total -= 1;
-        *count -= 1;
-        if *count == 0 {
-            self.by_device.remove(device);
-        }
-    }
-
-    /// All of the device's items were given up.
-    pub fn given_up(&mut self, device: &DeviceSn) {
-        self.total -= self.by_device.remove(device).unwrap_or(0);
-    }
-
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
-}
-
 impl Drop for States {
     fn drop(&mut self) {
         self.clear();

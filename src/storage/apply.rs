@@ -35,6 +35,9 @@ pub(super) fn apply_change(
     arrived: Instant,
 ) -> Result<Applied, StorageError> {
     let body = alert_json(change)?;
+    if change.transition == Transition::Repeated && has_raised(conn, change)? {
+        return Ok(Applied::Known);
+    }
     let stored = match change.transition {
         Transition::Raised => insert_alert(conn, change, offset, &body)? == 1,
         _ => true,
@@ -52,6 +55,16 @@ pub(super) fn apply_change(
         diesel::delete(alert_change::table.find(offset)).execute(conn)?;
     }
     reconcile(conn, change, offset, &body, arrived)
+}
+
+/// The event that raised an alert does not repeat it: it was sent again, and decided upon a state
+/// that did not know of it.
+fn has_raised(conn: &mut Conn, change: &AlertChange) -> QueryResult<bool> {
+    let raised = alert_change::table
+        .filter(alert_change::alert_id.eq(change.alert.alert_id.0))
+        .filter(alert_change::cause.eq(change.cause.key()))
+        .filter(alert_change::transition.eq(Transition::Raised.name()));
+    diesel::select(diesel::dsl::exists(raised)).get_result(conn)
 }
 
 /// The slow way, for what should hardly ever happen.

@@ -12,11 +12,13 @@ use diesel::prelude::*;
 use super::apply::{Applied, apply_change};
 use super::command::{self, Command, CommandError, CommandReply};
 use super::database::{Conn, Database, StorageError};
+use super::device_state::find_event;
 use super::rows::{StatusRow, fill_vitals, insert_event, insert_vitals};
 use super::schema::{alert_change, device_status};
 use super::statement::{Bind, Statement};
 use crate::domain::alert::{AlertChange, LoggedChange};
-use crate::domain::ids::{AlertId, DeviceSn, Offset};
+use crate::domain::identity::EventIdentity;
+use crate::domain::ids::{AlertId, DeviceSn, EventId, Offset};
 use crate::domain::record::{Records, VitalsRecord};
 use crate::domain::time::UtcMillis;
 
@@ -31,7 +33,18 @@ pub struct WriteToken {
 pub struct Entry<'a> {
     pub records: Option<&'a Records>,
     pub changes: &'a [AlertChange],
+    /// Identity of an event that nobody has looked up: if it is stored already, nothing is written.
+    pub unasked: Option<&'a EventIdentity>,
     pub arrived: Instant,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// It is written; its event names this alert, where that is not the one that was decided.
+    New { alert_id: Option<AlertId> },
+    /// The event was stored before.
+    Known { event_id: EventId, alert_id: Option<AlertId> },
 }
 
 /// What a committed batch has done.
@@ -39,8 +52,8 @@ pub struct Entry<'a> {
 pub struct Committed {
     /// In order, with the offsets that they got.
     pub changes: Vec<LoggedChange>,
-    /// For each entry, the alert that its event now names.
-    pub alert_ids: Vec<Option<AlertId>>,
+    /// For each entry.
+    pub stored: Vec<Stored>,
     /// Devices where a raise met an open alert that the shard did not know.
     pub merged: Vec<DeviceSn>,
 }
@@ -66,7 +79,12 @@ impl WriteToken {
             let mut committed = Committed::default();
             let mut last = start;
             let mut renamed: HashMap<AlertId, AlertId> = HashMap::new();
+            let mut batch = Batch::default();
             for entry in entries {
+                if let Some(known) = look_up(conn, entry)? {
+                    committed.stored.push(known);
+                    continue;
+                }
                 for change in entry.changes {
                     let applied = apply_change(conn, change, last + 1, entry.arrived)?;
                     if let Applied::Merged { into, .. } = &applied {
@@ -78,8 +96,10 @@ impl WriteToken {
                         committed.changes.push(logged);
                     }
                 }
+                let alert_id = batch.take(conn, entry, &renamed)?;
+                committed.stored.push(Stored::New { alert_id });
             }
-            store_records(conn, entries, &renamed, &mut committed)?;
+            batch.store(conn)?;
             Ok::<_, StorageError>((committed, last))
         })?;
         self.last_offset = last;
@@ -92,28 +112,38 @@ impl WriteToken {
     }
 }
 
-fn store_records(
-    conn: &mut Conn,
-    entries: &[Entry<'_>],
-    renamed: &HashMap<AlertId, AlertId>,
-    committed: &mut Committed,
-) -> Result<(), StorageError> {
-    let mut devices: HashMap<&DeviceSn, Records> = HashMap::new();
-    let mut samples: Vec<VitalsRecord> = Vec::new();
-    let mut sample_index: HashMap<(DeviceSn, UtcMillis), usize> = HashMap::new();
-    for entry in entries {
-        let Some(records) = entry.records else {
-            committed.alert_ids.push(None);
-            continue;
-        };
+/// Asks for the event of an entry that was decided without asking.
+fn look_up(conn: &mut Conn, entry: &Entry<'_>) -> Result<Option<Stored>, StorageError> {
+    let (Some(identity), Some(records)) = (entry.unasked, entry.records) else { return Ok(None) };
+    let found = find_event(conn, &records.device_sn, identity, records.received_at)?;
+    Ok(found.map(|(event_id, alert_id)| Stored::Known { event_id, alert_id }))
+}
+
+/// What is written once per batch and key, whatever the number of reports.
+#[derive(Default)]
+struct Batch {
+    devices: HashMap<DeviceSn, Records>,
+    samples: Vec<VitalsRecord>,
+    sample_index: HashMap<(DeviceSn, UtcMillis), usize>,
+}
+
+impl Batch {
+    /// Stores the event of an entry and keeps the rest for later. Answers the alert that the event
+    /// now names.
+    fn take(
+        &mut self,
+        conn: &mut Conn,
+        entry: &Entry<'_>,
+        renamed: &HashMap<AlertId, AlertId>,
+    ) -> Result<Option<AlertId>, StorageError> {
+        let Some(records) = entry.records else { return Ok(None) };
         let mut alert_id = None;
         if let Some(event) = &records.event {
             alert_id = event.alert_id.map(|id| renamed.get(&id).copied().unwrap_or(id));
             insert_event(conn, event, alert_id)?;
         }
-        committed.alert_ids.push(alert_id);
         for sample in &records.vitals {
-            merge_sample(&mut samples, &mut sample_index, sample);
+            merge_sample(&mut self.samples, &mut self.sample_index, sample);
         }
         if let Some(status) = &records.status {
             diesel::insert_into(device_status::table)
@@ -121,11 +151,15 @@ fn store_records(
                 .on_conflict_do_nothing()
                 .execute(conn)?;
         }
-        if !records.touch_device {
-            continue;
+        if records.touch_device {
+            self.touch(records);
         }
-        devices
-            .entry(&records.device_sn)
+        Ok(alert_id)
+    }
+
+    fn touch(&mut self, records: &Records) {
+        self.devices
+            .entry(records.device_sn.clone())
             .and_modify(|known| {
                 known.received_at = known.received_at.max(records.received_at);
                 if records.worn.map(|(_, at)| at) >= known.worn.map(|(_, at)| at) {
@@ -134,13 +168,16 @@ fn store_records(
             })
             .or_insert_with(|| Records { event: None, vitals: vec![], status: None, ..records.clone() });
     }
-    for sample in &samples {
-        store_vitals(conn, sample)?;
+
+    fn store(&self, conn: &mut Conn) -> Result<(), StorageError> {
+        for sample in &self.samples {
+            store_vitals(conn, sample)?;
+        }
+        for records in self.devices.values() {
+            upsert_device(conn, records)?;
+        }
+        Ok(())
     }
-    for records in devices.values() {
-        upsert_device(conn, records)?;
-    }
-    Ok(())
 }
 
 /// Merges samples of one key before the insert, so that each key is written once a batch.
@@ -183,13 +220,16 @@ fn store_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResult<usize> {
     }
 }
 
-/// The owner is not touched: only a binding changes it.
+/// The owner is not touched: only a binding changes it. Nor is a newer wear report: an urgent one may
+/// have overtaken this.
 fn upsert_device(conn: &mut Conn, records: &Records) -> QueryResult<usize> {
     struct UpsertDevice;
     const SQL: &str = "INSERT INTO device (device_sn, customer_id, first_seen_ms, last_seen_ms, worn, worn_ms) \
         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device_sn) DO UPDATE SET last_seen_ms = excluded.last_seen_ms, \
-        worn = coalesce(excluded.worn, worn), \
-        worn_ms = CASE WHEN excluded.worn IS NULL THEN worn_ms ELSE excluded.worn_ms END";
+        worn = CASE WHEN excluded.worn IS NULL OR (worn IS NOT NULL AND excluded.worn_ms < worn_ms) \
+        THEN worn ELSE excluded.worn END, \
+        worn_ms = CASE WHEN excluded.worn IS NULL OR (worn IS NOT NULL AND excluded.worn_ms < worn_ms) \
+        THEN worn_ms ELSE excluded.worn_ms END";
     let binds = [
         Bind::Text(records.device_sn.as_str()),
         Bind::Text(records.customer_id.as_str()),

@@ -49,13 +49,16 @@ pub struct Core {
 }
 
 impl Core {
-    /// For so many shards.
+    /// For so many shards. Each is refused until its first barrier: what it hands on before has been
+    /// decided on what went with an earlier writer.
     pub fn new(config: WriterConfig, shards: usize, metrics: Arc<Metrics>) -> Self {
+        let mut lanes = Lanes::default();
+        (0..shards).for_each(|shard| lanes.refuse_shard(shard));
         Self {
             config,
             metrics,
             shards,
-            lanes: Lanes::default(),
+            lanes,
             commands: VecDeque::new(),
             shown: HashMap::new(),
             barriers: Vec::new(),

@@ -13,9 +13,10 @@ use tokio::sync::OwnedMutexGuard;
 use super::lanes::Queued;
 use super::messages::{Administer, CommittedItem, ShardNotice};
 use crate::domain::alert::AlertChange;
+use crate::domain::ids::{AlertId, EventId};
 use crate::session::messages::{HandOver, Publish, VitalsInterest, VitalsUpdate, Watermark};
 use crate::storage::command::CommandError;
-use crate::storage::commit::{Committed, Entry, WriteToken, distinct};
+use crate::storage::commit::{Committed, Entry, Stored, WriteToken, distinct};
 use crate::storage::database::{Database, StorageError};
 use crate::supervision::clock::Clock;
 use crate::supervision::guard::panic_text;
@@ -120,15 +121,35 @@ fn count_panic(metrics: &Metrics) {
     metrics.panics.get_or_create(&KindLabels { kind: "transaction" }).inc();
 }
 
-fn entries(batch: &[Queued]) -> Vec<Entry<'_>> {
+/// A batch as the transaction takes it.
+pub fn entries(batch: &[Queued]) -> Vec<Entry<'_>> {
     batch
         .iter()
         .map(|queued| Entry {
             records: queued.item.records.as_ref(),
             changes: &queued.item.changes,
+            unasked: queued.item.unasked.as_ref(),
             arrived: queued.item.arrived,
         })
         .collect()
+}
+
+impl Stored {
+    fn alert_id(&self, decided: Option<AlertId>) -> Option<AlertId> {
+        match self {
+            Stored::New { alert_id } => alert_id.or(decided),
+            Stored::Known { alert_id, .. } => *alert_id,
+        }
+    }
+
+    fn outcome(&self, decided: Option<EventId>, alert_id: Option<AlertId>) -> Outcome {
+        match self {
+            Stored::New { .. } => Outcome::Stored { event_id: decided, alert_id, duplicate: false },
+            Stored::Known { event_id, .. } => {
+                Outcome::Stored { event_id: Some(*event_id), alert_id, duplicate: true }
+            }
+        }
+    }
 }
 
 impl Announce {
@@ -150,17 +171,18 @@ impl Announce {
         news.extend(shared);
         let merged = distinct(news);
         let mut notices: Vec<Vec<CommittedItem>> = vec![Vec::new(); self.shards.len()];
-        for (queued, stored_alert_id) in batch.into_iter().zip(committed.alert_ids) {
+        for (queued, stored) in batch.into_iter().zip(committed.stored) {
             let Queued { shard, item } = queued;
-            let alert_id = stored_alert_id.or(item.alert_id);
+            let alert_id = stored.alert_id(item.alert_id);
             notices[shard].push(CommittedItem {
                 device_sn: item.device_sn,
+                incarnation: item.incarnation,
                 event_id: item.event_id,
                 alert_id,
             });
             if let Some(ticket) = item.ticket {
                 self.metrics.stored_seconds.observe(item.arrived.elapsed().as_secs_f64());
-                let outcome = Outcome::Stored { event_id: item.event_id, alert_id, duplicate: false };
+                let outcome = stored.outcome(item.event_id, alert_id);
                 // Room first: who is answered may send the next at once.
                 drop(ticket.permit);
                 ticket.receipt.answer(outcome);

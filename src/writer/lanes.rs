@@ -5,7 +5,7 @@
 //! that carry alert changes, so that changes of a device never overtake each other; vitals stay
 //! behind.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::messages::{WriteBatch, WriteItem};
 use crate::domain::ids::DeviceSn;
@@ -72,6 +72,8 @@ pub struct Lanes {
     /// Devices of a batch that was given up, with their shard: nothing of theirs is taken until their shard has
     /// forgotten what it thought was on its way.
     refused: HashMap<DeviceSn, usize>,
+    /// Shards that have not forgotten yet what an earlier writer lost: nothing of theirs is taken.
+    refused_shards: HashSet<usize>,
     per_shard: HashMap<usize, usize>,
 }
 
@@ -80,7 +82,7 @@ impl Lanes {
     pub fn push(&mut self, batch: WriteBatch) -> Vec<WriteItem> {
         let mut refused = Vec::new();
         for item in batch.items {
-            if self.refused.contains_key(&item.device_sn) {
+            if self.refused_shards.contains(&batch.shard) || self.refused.contains_key(&item.device_sn) {
                 refused.push(item);
                 continue;
             }
@@ -150,10 +152,19 @@ impl Lanes {
         dropped
     }
 
+    /// What the shard decides may rest on what an earlier writer has lost: it is refused until
+    /// [`Lanes::accept`].
+    pub fn refuse_shard(&mut self, shard: usize) {
+        self.refused_shards.insert(shard);
+    }
+
     /// The shard has forgotten these devices, or with `None` all of its own.
     pub fn accept(&mut self, shard: usize, devices: Option<&[DeviceSn]>) {
         match devices {
-            None => self.refused.retain(|_, of| *of != shard),
+            None => {
+                self.refused.retain(|_, of| *of != shard);
+                self.refused_shards.remove(&shard);
+            }
             Some(devices) => self.refused.retain(|device, _| !devices.contains(device)),
         }
     }
@@ -228,8 +239,10 @@ mod tests {
                 changes: if changes { vec![change(&device_sn, name)] } else { vec![] },
                 device_sn,
                 records: None,
+                incarnation: 0,
                 event_id: None,
                 alert_id: None,
+                unasked: None,
                 ticket: Some(Ticket {
                     permit: self.pool.acquire(priority, 1024).expect("room"),
                     receipt: receipts.remove(0),

@@ -6,6 +6,7 @@ use actix::Message;
 use tokio::sync::oneshot;
 
 use crate::domain::alert::{ActError, Alert, AlertChange};
+use crate::domain::identity::EventIdentity;
 use crate::domain::ids::{AlertId, DeviceSn, EventId};
 use crate::domain::record::Records;
 use crate::storage::command::{Command, CommandError, CommandReply};
@@ -26,6 +27,8 @@ pub struct Acted {
 #[derive(Debug)]
 pub struct WriteItem {
     pub device_sn: DeviceSn,
+    /// Of the shard that has handed it on; its commit is reported with it.
+    pub incarnation: u64,
     /// `None` for an operator's action.
     pub records: Option<Records>,
     /// In order.
@@ -34,6 +37,8 @@ pub struct WriteItem {
     pub event_id: Option<EventId>,
     /// The first alert that it raised or repeated.
     pub alert_id: Option<AlertId>,
+    /// It was decided without a look at what is stored: unless it is new, none of it is.
+    pub unasked: Option<EventIdentity>,
     pub ticket: Option<Ticket>,
     /// Of an action: whom to tell what after the commit. Dropped, it was not carried out.
     pub acted: Option<Acted>,
@@ -101,6 +106,7 @@ pub enum ShardNotice {
 #[derive(Debug, Clone)]
 pub struct CommittedItem {
     pub device_sn: DeviceSn,
+    pub incarnation: u64,
     pub event_id: Option<EventId>,
     /// As stored: the alert that the event raised or repeated.
     pub alert_id: Option<AlertId>,

@@ -174,7 +174,8 @@ impl Bench {
             if let Some(ticket) = item.ticket {
                 ticket.receipt.answer(Outcome::Stored { event_id, alert_id, duplicate: false });
             }
-            items.push(CommittedItem { device_sn: item.device_sn, event_id, alert_id });
+            let (device_sn, incarnation) = (item.device_sn, item.incarnation);
+            items.push(CommittedItem { device_sn, incarnation, event_id, alert_id });
         }
         self.shard.committed(items, Vec::new(), self.now);
         self.collect();

@@ -18,7 +18,7 @@ use watchpost::supervision::permits::Outcome;
 use watchpost::telemetry::Metrics;
 use watchpost::writer::actor::{BatchWriter, token_slot};
 use watchpost::writer::job::{Announce, TokenSlot};
-use watchpost::writer::messages::{Flush, ShardNotice, WriteBatch, WriteItem};
+use watchpost::writer::messages::{Barrier, Flush, ShardNotice, WriteBatch, WriteItem};
 
 use super::bench::{Answer, Bench, sn};
 use super::tools::{WriteLock, event};
@@ -78,7 +78,9 @@ impl Scene {
     /// One that gives up after so long.
     pub fn start_that(&self, retries_for_ms: u64) -> Addr<BatchWriter> {
         let writer = self.writer_that(retries_for_ms);
-        Supervisor::start(|_| writer)
+        let writer = Supervisor::start(|_| writer);
+        shard_begins(&writer);
+        writer
     }
 
     /// Waits until a transaction has failed and is tried again.
@@ -107,6 +109,11 @@ pub fn decided(device: &str, seconds: &[u32]) -> (Vec<WriteItem>, Vec<Answer>) {
     let answers = seconds.iter().map(|second| bench.send(&event(device, "SOS_EVENT", *second))).collect();
     bench.load();
     (std::mem::take(&mut bench.written), answers)
+}
+
+/// A shard hands nothing on before its barrier; what comes earlier is refused.
+fn shard_begins(writer: &Addr<BatchWriter>) {
+    writer.do_send(Barrier { shard: 0, devices: None, token: 0 });
 }
 
 pub fn write(writer: &Addr<BatchWriter>, items: Vec<WriteItem>) {
@@ -196,6 +203,7 @@ async fn a_writer_that_is_built_anew_while_one_is_busy_goes_on_without_a_gap() {
     let lock = WriteLock::take(scene.database.path());
     // Two incarnations share the token: the second has to wait for the transaction of the first.
     let old = scene.writer().start();
+    shard_begins(&old);
     write(&old, items);
     scene.until_retried().await;
     let new = scene.start();

@@ -5,3 +5,4 @@
 mod abuse;
 mod kill;
 mod shutdown;
+mod simulation;
