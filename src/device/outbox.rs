@@ -39,9 +39,9 @@ impl Outbox {
         if !urgent {
             return self.buffer.push(item);
         }
-        // Changes of the device never overtake each other; its vitals may stay behind.
+        // The device's vitals may stay behind.
         let goes_along =
-            |waiting: &mut WriteItem| waiting.device_sn == item.device_sn && !waiting.changes.is_empty();
+            |waiting: &mut WriteItem| waiting.device_sn == item.device_sn && waiting.keeps_order();
         self.urgent.extend(self.buffer.extract_if(.., goes_along));
         self.urgent.push(item);
     }

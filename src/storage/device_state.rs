@@ -127,12 +127,12 @@ fn load_events(
     names: &[&str],
     states: &mut HashMap<&str, LoadedDevice>,
 ) -> Result<(), StorageError> {
-    let list = placeholders(names.len());
+    let wanted = wanted(names.len());
     let columns = "e.event_id, e.device_sn, e.received_ms, e.identity_hash, e.alert_id";
     let by_id = format!(
-        "SELECT {columns} FROM device d JOIN event e ON e.device_sn = d.device_sn AND e.event_id IN \
+        "{wanted} SELECT {columns} FROM wanted d JOIN event e ON e.device_sn = d.device_sn AND e.event_id IN \
          (SELECT x.event_id FROM event x WHERE x.device_sn = d.device_sn \
-          ORDER BY x.event_id DESC LIMIT {EVENTS_MAX}) WHERE d.device_sn IN ({list})"
+          ORDER BY x.event_id DESC LIMIT {EVENTS_MAX})"
     );
     let mut counts: HashMap<String, usize> = HashMap::new();
     for row in bind_texts(by_id, names).load::<EventKey>(conn)? {
@@ -145,9 +145,9 @@ fn load_events(
         }
     }
     let by_hash = format!(
-        "SELECT {columns} FROM device d JOIN event e ON e.device_sn = d.device_sn AND e.event_id IN \
+        "{wanted} SELECT {columns} FROM wanted d JOIN event e ON e.device_sn = d.device_sn AND e.event_id IN \
          (SELECT x.event_id FROM event x WHERE x.device_sn = d.device_sn AND x.identity_hash IS NOT NULL \
-          ORDER BY x.received_ms DESC LIMIT {EVENTS_MAX}) WHERE d.device_sn IN ({list})"
+          ORDER BY x.received_ms DESC LIMIT {EVENTS_MAX})"
     );
     let mut counts: HashMap<String, usize> = HashMap::new();
     for row in bind_texts(by_hash, names).load::<EventKey>(conn)? {
@@ -181,13 +181,13 @@ fn load_samples(
     names: &[&str],
     states: &mut HashMap<&str, LoadedDevice>,
 ) -> Result<(), StorageError> {
-    let list = placeholders(names.len());
+    let wanted = wanted(names.len());
     let query = format!(
-        "SELECT v.device_sn, v.measured_ms, v.heart_rate, v.blood_oxygen, v.body_temperature, \
+        "{wanted} SELECT v.device_sn, v.measured_ms, v.heart_rate, v.blood_oxygen, v.body_temperature, \
          v.blood_pressure_systolic, v.blood_pressure_diastolic, v.stress, v.step, v.distance, v.calorie, \
-         v.worn, v.identity_hash FROM device d JOIN vitals v ON v.device_sn = d.device_sn AND v.measured_ms IN \
+         v.worn, v.identity_hash FROM wanted d JOIN vitals v ON v.device_sn = d.device_sn AND v.measured_ms IN \
          (SELECT x.measured_ms FROM vitals x WHERE x.device_sn = d.device_sn \
-          ORDER BY x.measured_ms DESC LIMIT {SAMPLES_MAX}) WHERE d.device_sn IN ({list})"
+          ORDER BY x.measured_ms DESC LIMIT {SAMPLES_MAX})"
     );
     let mut counts: HashMap<String, usize> = HashMap::new();
     for row in bind_texts(query, names).load::<SampleRow>(conn)? {
@@ -257,6 +257,12 @@ pub fn find_event(
 
 fn corrupt_event(what: &str) -> StorageError {
     StorageError::Corrupt { what: "event", message: format!("its {what} has a wrong length") }
+}
+
+/// The serials to load. Not the table of devices: an SOS may be stored when its device has no row
+/// yet, because the report that was to write it has not committed.
+fn wanted(count: usize) -> String {
+    format!("WITH wanted (device_sn) AS (VALUES {})", vec!["(?)"; count].join(","))
 }
 
 fn placeholders(count: usize) -> String {

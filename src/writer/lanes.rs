@@ -23,13 +23,13 @@ pub struct Queued {
 #[derive(Debug, Default)]
 struct Lane {
     items: VecDeque<Queued>,
-    /// Per device, how many items here carry alert changes.
+    /// Per device, how many items here keep their order.
     changing: HashMap<DeviceSn, usize>,
 }
 
 impl Lane {
     fn push(&mut self, queued: Queued) {
-        if !queued.item.changes.is_empty() {
+        if queued.item.keeps_order() {
             *self.changing.entry(queued.item.device_sn.clone()).or_default() += 1;
         }
         self.items.push_back(queued);
@@ -42,7 +42,7 @@ impl Lane {
     }
 
     fn uncount(&mut self, queued: &Queued) {
-        if queued.item.changes.is_empty() {
+        if !queued.item.keeps_order() {
             return;
         }
         if let Some(count) = self.changing.get_mut(&queued.item.device_sn) {
@@ -99,7 +99,7 @@ impl Lanes {
         for behind in lane + 1..LANES {
             if self.lanes[behind].changing.contains_key(device) {
                 let earlier = self.lanes[behind]
-                    .extract(|queued| queued.item.device_sn == *device && !queued.item.changes.is_empty());
+                    .extract(|queued| queued.item.device_sn == *device && queued.item.keeps_order());
                 for queued in earlier {
                     self.lanes[lane].push(queued);
                 }

@@ -45,6 +45,14 @@ pub struct WriteItem {
     pub arrived: Instant,
 }
 
+impl WriteItem {
+    /// Items of one device with alert changes or a wear state never overtake each other: the last
+    /// one that was decided is the one that counts.
+    pub fn keeps_order(&self) -> bool {
+        !self.changes.is_empty() || self.records.as_ref().is_some_and(|records| records.worn.is_some())
+    }
+}
+
 /// From a shard. Urgent ones go into the next transaction. Undeliverable: the items are dropped,
 /// so their receipts say "not promised".
 #[derive(Debug, Message)]

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use watchpost::domain::ids::DeviceSn;
 use watchpost::storage::device_state::{self, LoadedDevice};
 
-use crate::support::TestApp;
-use crate::support::bodies::{self, EVENTS, HEALTH, SOS};
+use crate::support::bodies::{self, EVENTS, HEALTH, SOS, sos};
+use crate::support::truth::File;
+use crate::support::{NOW, TestApp};
 
 const DEVICES: usize = 200;
 
@@ -73,7 +74,11 @@ async fn two_hundred_devices_take_as_many_statements_as_one_and_none_scans_a_tab
         let plan: Vec<&str> = plan.iter().map(|step| step.detail.as_str()).collect();
         assert!(!plan.is_empty());
         for step in &plan {
-            assert!(!step.contains("SCAN") && !step.contains("TEMP B-TREE"), "{plan:#?}\n{sql}");
+            // The list of serials itself is read from its beginning to its end.
+            let of_the_list =
+                ["SCAN d", "SCAN CONSTANT ROW"].contains(step) || step.ends_with("-ROW VALUES CLAUSE");
+            let scans = step.contains("SCAN") && !of_the_list;
+            assert!(!scans && !step.contains("TEMP B-TREE"), "{plan:#?}\n{sql}");
         }
         // What is picked by a list of keys is found by these keys, not by looking at all that the
         // device has.
@@ -109,4 +114,18 @@ async fn a_body_of_many_unknown_devices_is_loaded_in_few_reads() {
     assert!((1..=20).contains(&loads), "{loads} loads");
     assert_eq!(app.count("SELECT COUNT(*) FROM event"), 2 * DEVICES as i64);
     assert_eq!(app.count("SELECT MAX(count) FROM alert"), 2);
+}
+
+/// A lighter report that was to write the device's row may be lost in a crash behind the SOS that
+/// overtook it.
+#[actix_web::test]
+async fn an_sos_of_a_device_without_a_row_is_known_after_a_restart() {
+    let app = TestApp::start().await;
+    let first = app.stored(EVENTS, &sos("ROWLESS", 0)).await;
+    let dir = app.stop().await;
+    File::of(&dir.path().join("data")).execute("DELETE FROM device WHERE device_sn = 'ROWLESS'");
+    let app = TestApp::start_in(dir, NOW, |_| {}).await;
+    let again = app.stored(EVENTS, &sos("ROWLESS", 0)).await;
+    assert_eq!((&again["duplicate"], &again["alert_id"]), (&true.into(), &first["alert_id"]));
+    assert_eq!(app.count("SELECT MAX(count) FROM alert"), 1);
 }

@@ -34,9 +34,13 @@ const FAILURES_MAX: usize = 10;
 const PARTS: u64 = 4;
 
 /// Seeds that once found a fault of the server, and what it was.
-const FOUND: [(u64, &str); 3] = [
+const FOUND: [(u64, &str); 7] = [
     (165, "a new writer took what a shard had decided on changes that the old writer had lost"),
     (13, "an older wear report that an urgent one had overtaken was written over it"),
+    (461, "a commit of an earlier incarnation let a state be loaded before an emergency was stored"),
+    (576, "an emergency that was stored before raised a second alert when it was decided without state"),
+    (632, "an emergency of a device that had no row yet was not known after a crash"),
+    (754, "of two wear reports of one second the one that was decided first was stored last"),
     (5, "an emergency whose device's owner was not sure was missing in the state that was there"),
 ];
 

@@ -157,11 +157,7 @@ impl World {
         let Some(ids) = ids else { return trace::note(format!("  report {index}: 503")) };
         trace::note(format!("  report {index}: 200 {ids:?}"));
         self.assert_stored(index, &ids);
-        // Without any time its identity is in the device's state alone: an emergency that was decided
-        // twice without that state is two events.
-        let timeless = !self.watches.reports[index].body.contains("timestamp");
         match &self.watches.reports[index].told {
-            Some(_) if timeless => {}
             Some(first) => assert_eq!(*first, ids, "report {index}: a retry is told what the first was told"),
             None => self.watches.reports[index].told = Some(ids),
         }
