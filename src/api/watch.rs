@@ -81,7 +81,10 @@ async fn upload(
             (report.device_sn.to_string(), event_type)
         })
         .collect();
-    match state.admission.submit(decoded.reports, body.len()).await {
+    crate::fail_point!("api::submit");
+    let submitted = state.admission.submit(decoded.reports, body.len()).await;
+    crate::fail_point!("api::answer");
+    match submitted {
         Ok(outcomes) => stored(&told, &outcomes, &warnings, begun),
         Err(err) => busy(&state, &err.to_string()),
     }

@@ -43,7 +43,6 @@ pub struct BatchWriter {
 }
 
 /// What a restart resets.
-#[derive(Default)]
 struct Core {
     lanes: Lanes,
     commands: VecDeque<Administer>,
@@ -56,6 +55,21 @@ struct Core {
     ready: bool,
     /// When the batch in flight failed first.
     failing_since: Option<Instant>,
+}
+
+impl Core {
+    fn new(shards: usize) -> Self {
+        Self {
+            lanes: Lanes::after_loss(shards),
+            commands: VecDeque::new(),
+            shown: HashMap::new(),
+            barriers: Vec::new(),
+            flushes: Vec::new(),
+            busy: false,
+            ready: false,
+            failing_since: None,
+        }
+    }
 }
 
 impl BatchWriter {
@@ -72,9 +86,9 @@ impl BatchWriter {
             checkpoint_interval: database.checkpoint_interval(),
             database,
             token,
+            core: Core::new(announce.shards.len()),
             announce,
             checkpointer: Arc::default(),
-            core: Core::default(),
         }
     }
 
@@ -83,6 +97,7 @@ impl BatchWriter {
         if self.core.busy || !self.core.ready {
             return;
         }
+        crate::fail_point!("writer::proceed");
         self.pass_barriers();
         let batch = self.core.lanes.take(self.config.batch_rows, self.config.batch_bytes);
         let wanted = if batch.is_empty() { self.core.commands.len() } else { COMMANDS_PER_JOB };
@@ -106,16 +121,25 @@ impl BatchWriter {
         };
         ctx.spawn(work.into_actor(self).map(|result, actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
-                let done = result.unwrap_or_else(|err| {
-                    // Only what comes after a commit can panic through here: the batch is stored or
-                    // its receipts were dropped with it.
-                    tracing::error!("the writer's blocking call panicked: {err}");
-                    actor.restart_shards();
-                    Done { failed: None }
-                });
-                actor.finished(done, ctx);
+                crate::fail_point!("writer::finished");
+                match result {
+                    Ok(done) => actor.finished(done, ctx),
+                    Err(err) => actor.job_panicked(&err, ctx),
+                }
             });
         }));
+    }
+
+    /// The receipts of its batch were dropped. It may have committed all the same, so a new token
+    /// has to say how far the log goes; or not, and then what is queued was built on nothing.
+    fn job_panicked(&mut self, err: &tokio::task::JoinError, ctx: &mut Context<Self>) {
+        tracing::error!("the writer's blocking call panicked: {err}");
+        self.core.lanes = Lanes::after_loss(self.announce.shards.len());
+        self.core.failing_since = None;
+        self.core.busy = false;
+        self.core.ready = false;
+        self.restart_shards();
+        self.take_over(ctx);
     }
 
     fn finished(&mut self, done: Done, ctx: &mut Context<Self>) {
@@ -147,6 +171,8 @@ impl BatchWriter {
         self.give_up(batch, &err);
         self.core.failing_since = None;
         self.core.busy = false;
+        // A commit that was reported as failed may show when the log can be read again.
+        self.take_over(ctx);
         self.proceed(ctx);
     }
 
@@ -197,7 +223,8 @@ impl BatchWriter {
         }
     }
 
-    /// Waits for a transaction that an earlier writer may still be running.
+    /// Waits for a transaction that an earlier writer may still be running, and opens the token if
+    /// there is none, until that succeeds: everybody learns how far the log goes.
     fn take_over(&mut self, ctx: &mut Context<Self>) {
         let (token, database, announce) = (self.token.clone(), self.database.clone(), self.announce.clone());
         let work = async move {
@@ -207,8 +234,16 @@ impl BatchWriter {
         };
         ctx.spawn(work.into_actor(self).map(|result, actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
-                if let Ok(Done { failed: Some((_, err)) }) = &result {
+                crate::fail_point!("writer::taken_over");
+                let failure = match result {
+                    Ok(Done { failed }) => failed.map(|(_, err)| err.to_string()),
+                    Err(err) => Some(err.to_string()),
+                };
+                if let Some(err) = failure {
                     tracing::warn!("the write connection could not be opened and is tried again: {err}");
+                    ctx.run_later(Duration::from_millis(actor.config.retry_pause_ms), |actor, ctx| {
+                        guarded_timer(actor, ctx, Self::take_over);
+                    });
                 }
                 actor.core.ready = true;
                 actor.proceed(ctx);
@@ -219,9 +254,11 @@ impl BatchWriter {
     /// Beside the writer, at most one at a time. Its failure is not ours: the writer's own
     /// connection checkpoints when the log has grown too long.
     fn checkpoint(&mut self, _: &mut Context<Self>) {
+        crate::fail_point!("writer::checkpoint");
         let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
         let database = self.database.clone();
         tokio::task::spawn_blocking(move || {
+            crate::fail_point!("writer::checkpointing");
             let done = match slot.as_mut() {
                 Some(checkpointer) => checkpointer.run().map(|_| ()),
                 None => Checkpointer::open(&database).map(|opened| *slot = Some(opened)),
@@ -234,6 +271,7 @@ impl BatchWriter {
     }
 
     fn record_shown(&mut self, ctx: &mut Context<Self>) {
+        crate::fail_point!("writer::record_shown");
         for (_, shown) in self.core.shown.drain() {
             let AlertShown { session_id, viewer, from, to } = shown;
             let (reply, _) = oneshot::channel();
@@ -268,7 +306,7 @@ impl Actor for BatchWriter {
 
 impl ActixSupervised for BatchWriter {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.core = Core::default();
+        self.core = Core::new(self.announce.shards.len());
     }
 }
 
@@ -276,7 +314,9 @@ impl Handler<WriteBatch> for BatchWriter {
     type Result = ();
 
     fn handle(&mut self, batch: WriteBatch, ctx: &mut Self::Context) {
+        crate::fail_point!("writer::write_unguarded");
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("writer::write");
             // Refused ones are dropped, which answers their receipts.
             drop(actor.core.lanes.push(batch));
             actor.proceed(ctx);
@@ -288,7 +328,9 @@ impl Handler<Barrier> for BatchWriter {
     type Result = ();
 
     fn handle(&mut self, barrier: Barrier, ctx: &mut Self::Context) {
+        crate::fail_point!("writer::barrier_unguarded");
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("writer::barrier");
             // All that was sent before it has come before it. Only the answer has to wait.
             actor.core.lanes.accept(barrier.shard, barrier.devices.as_deref());
             actor.core.barriers.push(barrier);
@@ -302,6 +344,7 @@ impl Handler<Administer> for BatchWriter {
 
     fn handle(&mut self, command: Administer, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("writer::administer");
             actor.core.commands.push_back(command);
             actor.proceed(ctx);
         });
@@ -313,6 +356,7 @@ impl Handler<AlertShown> for BatchWriter {
 
     fn handle(&mut self, shown: AlertShown, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, _| {
+            crate::fail_point!("writer::shown");
             let full = actor.core.shown.len() >= actor.config.commands_max;
             match actor.core.shown.get_mut(&shown.session_id) {
                 Some(known) => {

@@ -58,6 +58,7 @@ pub fn run(
     job: Job,
     announce: &Announce,
 ) -> Done {
+    crate::fail_point!("writer::job");
     let mut token = match slot.take().map_or_else(|| WriteToken::open(database), Ok) {
         Ok(token) => token,
         Err(err) => return refuse(job, err),
@@ -69,8 +70,10 @@ pub fn run(
         let begun = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| token.commit(&entries(&job.batch)))) {
             Ok(Ok(committed)) => {
+                crate::fail_point!("writer::committed");
                 announce.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
                 announce.watermark.advance(token.last_offset());
+                crate::fail_point!("writer::announce");
                 announce.committed(job.batch, committed);
             }
             Ok(Err(err)) => {
@@ -139,6 +142,7 @@ impl Announce {
             Metrics::count(&self.metrics.alert_changes, change.transition.name());
         }
         self.publish(&batch, committed.changes);
+        crate::fail_point!("writer::receipts");
 
         // An alert that strangers share is news to the shard that holds its serial, as is one that
         // was merged.
@@ -160,6 +164,7 @@ impl Announce {
             });
             if let Some(ticket) = item.ticket {
                 self.metrics.stored_seconds.observe(item.arrived.elapsed().as_secs_f64());
+                crate::fail_point!("writer::receipt");
                 let outcome = Outcome::Stored { event_id: item.event_id, alert_id, duplicate: false };
                 // Room first: who is answered may send the next at once.
                 drop(ticket.permit);
@@ -170,6 +175,7 @@ impl Announce {
                 let _ = acted.reply.send(acted.answer);
             }
         }
+        crate::fail_point!("writer::notices");
         for (link, items) in self.shards.iter().zip(notices) {
             if !items.is_empty() || !merged.is_empty() {
                 // A shard that is down has forgotten what it waited for.
@@ -179,6 +185,7 @@ impl Announce {
     }
 
     fn publish(&self, batch: &[Queued], changes: Vec<crate::domain::alert::LoggedChange>) {
+        crate::fail_point!("writer::publish", |_| ());
         let interest = self.interest.load();
         let vitals: Vec<VitalsUpdate> = if interest.is_empty() {
             Vec::new()

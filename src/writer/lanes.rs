@@ -5,7 +5,7 @@
 //! that carry alert changes, so that changes of a device never overtake each other; vitals stay
 //! behind.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::messages::{WriteBatch, WriteItem};
 use crate::domain::ids::DeviceSn;
@@ -72,12 +72,23 @@ pub struct Lanes {
     /// Devices of a batch that was given up, with their shard: nothing of theirs is taken until their shard has
     /// forgotten what it thought was on its way.
     refused: HashMap<DeviceSn, usize>,
+    /// Shards that may not know yet that the writer has lost what it held: what they send may be
+    /// built on that.
+    refused_shards: HashSet<usize>,
     per_shard: HashMap<usize, usize>,
 }
 
 impl Lanes {
+    /// Empty, after all that was held is lost: nothing is taken of a shard before its barrier.
+    pub fn after_loss(shards: usize) -> Self {
+        Self { refused_shards: (0..shards).collect(), ..Self::default() }
+    }
+
     /// Queues a batch and returns what is refused.
     pub fn push(&mut self, batch: WriteBatch) -> Vec<WriteItem> {
+        if self.refused_shards.contains(&batch.shard) {
+            return batch.items;
+        }
         let mut refused = Vec::new();
         for item in batch.items {
             if self.refused.contains_key(&item.device_sn) {
@@ -153,7 +164,10 @@ impl Lanes {
     /// The shard has forgotten these devices, or with `None` all of its own.
     pub fn accept(&mut self, shard: usize, devices: Option<&[DeviceSn]>) {
         match devices {
-            None => self.refused.retain(|_, of| *of != shard),
+            None => {
+                self.refused.retain(|_, of| *of != shard);
+                self.refused_shards.remove(&shard);
+            }
             Some(devices) => self.refused.retain(|device, _| !devices.contains(device)),
         }
     }

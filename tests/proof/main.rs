@@ -2,4 +2,5 @@
 //! a long one in `./tests/run --long`. Fail points are global, so each test wants a process of its
 //! own; where a runner gives it none, `fail::FailScenario` makes them take turns.
 
+mod failpoints;
 mod kill;

@@ -72,9 +72,16 @@ pub struct Process {
 
 impl Process {
     pub fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, |_| {})
+    }
+
+    /// `adjust` changes the command before it runs.
+    pub fn start_with(data_dir: &Path, adjust: impl FnOnce(&mut Command)) -> Self {
         let args = server_args(data_dir);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let mut child = command(&args).spawn().expect("the program starts");
+        let mut command = command(&args);
+        adjust(&mut command);
+        let mut child = command.spawn().expect("the program starts");
         let mut first_line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut first_line).expect("a line");
         let addr = first_line.trim_end().strip_prefix("watchpost listening on http://");
