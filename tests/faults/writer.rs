@@ -18,7 +18,7 @@ use watchpost::supervision::permits::Outcome;
 use watchpost::telemetry::Metrics;
 use watchpost::writer::actor::{BatchWriter, token_slot};
 use watchpost::writer::job::{Announce, TokenSlot};
-use watchpost::writer::messages::{Flush, ShardNotice, WriteBatch, WriteItem};
+use watchpost::writer::messages::{Barrier, Flush, ShardNotice, WriteBatch, WriteItem};
 
 use super::bench::{Answer, Bench, sn};
 use super::tools::{WriteLock, event};
@@ -68,7 +68,10 @@ impl Scene {
 
     fn start(&self) -> Addr<BatchWriter> {
         let writer = self.writer();
-        Supervisor::start(|_| writer)
+        let writer = Supervisor::start(|_| writer);
+        // As a shard does when it hears of a new writer.
+        writer.do_send(Barrier { shard: 0, devices: None, token: 0 });
+        writer
     }
 
     fn merged(&self) -> Vec<DeviceSn> {
