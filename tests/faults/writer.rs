@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
-use actix::{Actor, Addr, Supervisor};
+use actix::{Addr, Supervisor};
 use tokio::sync::oneshot;
 use watchpost::config::{StorageConfig, WriterConfig};
 use watchpost::domain::ids::DeviceSn;
@@ -182,7 +182,7 @@ async fn a_writer_that_is_built_anew_while_one_is_busy_goes_on_without_a_gap() {
     let (items, mut lost) = decided("A", &[1]);
     let lock = WriteLock::take(scene.database.path());
     // Two incarnations share the token: the second has to wait for the transaction of the first.
-    let old = scene.writer().start();
+    let old = scene.start();
     write(&old, items);
     let retried = || scene.announce.metrics.failed_batches.get_or_create(&KIND).get() > 0;
     eventually("a first failure", || async { retried().then_some(()) }).await;
