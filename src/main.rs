@@ -105,6 +105,9 @@ impl ServeArgs {
 
 #[actix_web::main]
 async fn main() -> ExitCode {
+    // What the variable FAILPOINTS says; not in a release.
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {

@@ -142,7 +142,10 @@ async fn submit(
             (report.device_sn.to_string(), event_type)
         })
         .collect();
-    let outcomes = state.admission.submit(reports, wire_bytes).await.map_err(busy)?;
+    crate::fail_point!("api::submit");
+    let submitted = state.admission.submit(reports, wire_bytes).await;
+    crate::fail_point!("api::answer");
+    let outcomes = submitted.map_err(busy)?;
     if ring.is_some_and(|ring| ring.holds(&outcomes)) {
         return Ok(Taken::Guarded { answer: guarded(&outcomes) });
     }

@@ -213,9 +213,12 @@ impl Pipeline {
     }
 
     /// Resolves when every actor runs.
-    pub async fn wait_until_running(&self) {
-        while !self.board.all_running() {
-            tokio::time::sleep(READY_POLL).await;
+    pub fn running(&self) -> impl Future<Output = ()> + use<> {
+        let board = self.board.clone();
+        async move {
+            while !board.all_running() {
+                tokio::time::sleep(READY_POLL).await;
+            }
         }
     }
 

@@ -101,7 +101,7 @@ impl App {
         let (metrics, registry) = Metrics::register();
         let (metrics, registry) = (Arc::new(metrics), Arc::new(registry));
         let accepting = Arc::new(AtomicBool::new(false));
-        let pipeline = Pipeline::start(&config, &clock, &metrics, database, &opened.epoch)?;
+        let mut pipeline = Pipeline::start(&config, &clock, &metrics, database, &opened.epoch)?;
         let ring_guard = config.watch.ring_guard.then(|| {
             let silence_ms = i64::from(config.watch.ring_guard_silence_s) * 1000;
             RingGuard::new(silence_ms, config.device.states_max, !opened.newly_created, clock.now())
@@ -132,12 +132,16 @@ impl App {
             &pipeline.writer,
             &clock,
         );
+        let running = pipeline.running();
         let ready = tokio::time::timeout(READY_WITHIN, async {
             let token = token.await;
-            pipeline.wait_until_running().await;
+            running.await;
             token
         });
-        let token_file = ready.await.map_err(|_| AppError::NotReady(READY_WITHIN))??;
+        let token_file = tokio::select! {
+            fatal = pipeline.fatal.recv() => return Err(fatal.unwrap_or(Fatal::RootDied).into()),
+            ready = ready => ready.map_err(|_| AppError::NotReady(READY_WITHIN))??,
+        };
         tracing::info!(file = %token_file.display(), "the admin token is in this file");
 
         let connections = http::Connections::default();

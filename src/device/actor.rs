@@ -86,6 +86,7 @@ impl DeviceActor {
     }
 
     fn perform(&mut self, ctx: &mut Context<Self>) {
+        crate::fail_point!("shard::effects");
         for effect in self.shard.take_effects() {
             match effect {
                 Effect::Write { urgent, items } => {
@@ -129,6 +130,7 @@ impl DeviceActor {
         let read = async move { readers.read(move |conn| read_devices(conn, wanted, &unknown)).await };
         ctx.spawn(read.into_actor(self).map(move |result, actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
+                crate::fail_point!("shard::loaded");
                 let now = Instant::now();
                 match result {
                     Ok(loaded) => {
@@ -156,11 +158,15 @@ impl DeviceActor {
         let readers = self.readers.clone();
         let (device, received_at) = (ingest.report.value.device_sn.clone(), ingest.received_at);
         let read = async move {
-            let query = move |conn: &mut _| device_state::find_event(conn, &device, &identity, received_at);
+            let query = move |conn: &mut _| {
+                crate::fail_point!("shard::ask", |_| Err(crate::storage::database::StorageError::Busy));
+                device_state::find_event(conn, &device, &identity, received_at)
+            };
             (ingest, readers.read(query).await)
         };
         ctx.spawn(read.into_actor(self).map(move |(ingest, found), actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
+                crate::fail_point!("shard::answered");
                 // If it cannot be asked, the insert finds out: a known id or cause changes nothing.
                 let found = found.unwrap_or_else(|err| {
                     tracing::warn!("an old event could not be looked up: {err}");
@@ -212,10 +218,12 @@ impl Actor for DeviceActor {
         self.shard.forget_everything();
         self.turn_sent = false;
         guard::every(ctx, TICK, |actor, ctx| {
+            crate::fail_point!("shard::timer");
             actor.shard.step(Instant::now());
             actor.perform(ctx);
         });
-        guarded_timer(self, ctx, Self::perform);
+        // When the back-off of a restart is over: if this panics each time, that must count.
+        ctx.run_later(Duration::ZERO, |actor, ctx| guarded_timer(actor, ctx, Self::perform));
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -233,7 +241,9 @@ impl Handler<Ingest> for DeviceActor {
     type Result = ();
 
     fn handle(&mut self, ingest: Ingest, ctx: &mut Self::Context) {
+        crate::fail_point!("shard::ingest_unguarded");
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("shard::ingest");
             actor.shard.enqueue(ingest);
             if !actor.turn_sent {
                 actor.turn_sent = true;
@@ -248,6 +258,7 @@ impl Handler<Turn> for DeviceActor {
 
     fn handle(&mut self, _: Turn, ctx: &mut Self::Context) {
         guarded_timer(self, ctx, |actor, ctx| {
+            crate::fail_point!("shard::turn");
             actor.turn_sent = false;
             actor.shard.turn(Instant::now());
             actor.perform(ctx);
@@ -260,6 +271,7 @@ impl Handler<Act> for DeviceActor {
 
     fn handle(&mut self, act: Act, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("shard::act");
             actor.shard.act(act, Instant::now());
             actor.perform(ctx);
         });
@@ -283,7 +295,9 @@ impl Handler<ShardNotice> for DeviceActor {
     type Result = ();
 
     fn handle(&mut self, notice: ShardNotice, ctx: &mut Self::Context) {
+        crate::fail_point!("shard::notice_unguarded");
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("shard::notice");
             let now = Instant::now();
             match notice {
                 ShardNotice::Committed { items, merged } => actor.shard.committed(items, merged, now),

@@ -16,6 +16,7 @@ pub fn read_devices(
     devices: Vec<DeviceSn>,
     unknown: &[DeviceSn],
 ) -> Result<Vec<Loaded>, StorageError> {
+    crate::fail_point!("shard::load", |_| Err(StorageError::Busy));
     let mut owners: HashMap<DeviceSn, Owner> = owners::owners(conn, &devices)?.into_iter().collect();
     let mut states: HashMap<DeviceSn, LoadedDevice> = if unknown.is_empty() {
         HashMap::new()

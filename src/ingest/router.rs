@@ -39,11 +39,13 @@ impl Router {
     /// Hands a report to its shard. If that is just restarting the report is dropped, which answers
     /// its receipt, and the name of the edge comes back.
     pub fn ingest(&self, message: Ingest) -> Result<(), &'static str> {
+        crate::fail_point!("router::ingest", |_| Err("device-shard"));
         self.shard_of(&message.report.value.device_sn).ingest.send(message).map_err(|lost| lost.edge)
     }
 
     /// Likewise for an operator's action.
     pub fn act(&self, message: Act) -> Result<(), &'static str> {
+        crate::fail_point!("router::act", |_| Err("device-shard"));
         self.shard_of(&message.device_sn).act.send(message).map_err(|lost| lost.edge)
     }
 

@@ -48,9 +48,16 @@ impl RuleCache {
 
     fn reload(&mut self, ctx: &mut Context<Self>) {
         let readers = self.readers.clone();
-        let read = async move { readers.read(rules::load_all).await };
+        let read = async move {
+            let load = |conn: &mut _| {
+                crate::fail_point!("rules::load", |_| Err(StorageError::Busy));
+                rules::load_all(conn)
+            };
+            readers.read(load).await
+        };
         ctx.spawn(read.into_actor(self).map(|result, actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
+                crate::fail_point!("rules::loaded");
                 if let Err(err) = actor.publish(result) {
                     tracing::warn!("rules could not be loaded; the last set stays in force: {err}");
                     ctx.run_later(RELOAD_PAUSE, |actor, ctx| guarded_timer(actor, ctx, Self::reload));
@@ -64,6 +71,7 @@ impl RuleCache {
         &self,
         read: Result<(Vec<Rule>, Vec<StorageError>), StorageError>,
     ) -> Result<(), StorageError> {
+        crate::fail_point!("rules::publish");
         let (rules, faults) = read.inspect_err(|err| self.note(err))?;
         for fault in &faults {
             tracing::error!("a rule is not in force: {fault}");
@@ -97,6 +105,7 @@ impl RuleCache {
         };
         ctx.spawn(work.into_actor(self).map(|result, actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
+                crate::fail_point!("rules::stored");
                 let answer = result.and_then(|(stored, read)| {
                     actor.publish(read)?;
                     match stored {
@@ -148,7 +157,9 @@ impl Handler<ChangeRule> for RuleCache {
     type Result = ();
 
     fn handle(&mut self, change: ChangeRule, ctx: &mut Self::Context) {
+        crate::fail_point!("rules::change_unguarded");
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("rules::change");
             if actor.waiting.len() >= actor.changes_max {
                 let _ = change.reply.send(Err(CommandError::Busy("rule")));
                 return;

@@ -247,6 +247,7 @@ impl SessionActor {
     }
 
     fn tick(&mut self) {
+        crate::fail_point!("session::timer");
         if let Some((from, to)) = self.client.take_shown() {
             let viewer = self.caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
             let shown = AlertShown { session_id: self.session_name.clone(), viewer, from, to };
@@ -306,6 +307,7 @@ impl Drop for SessionActor {
 
 impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for SessionActor {
     fn handle(&mut self, message: Result<AggregatedMessage, ProtocolError>, ctx: &mut Self::Context) {
+        crate::fail_point!("session::frame");
         if self.is_closing() {
             return;
         }
@@ -341,6 +343,7 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for SessionActor {
 
 impl StreamHandler<ToSession> for SessionActor {
     fn handle(&mut self, message: ToSession, _: &mut Self::Context) {
+        crate::fail_point!("session::message");
         match message {
             ToSession::Joined { epoch, offset } => {
                 self.client.greeted(offset);
@@ -373,6 +376,7 @@ impl Handler<Report> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, Report(written): Report, _: &mut Self::Context) {
+        crate::fail_point!("session::written");
         match written {
             Written::Vitals => self.client.vitals_written(),
             Written::HandOver { subscription, cursor } => {

@@ -109,6 +109,7 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
     }
 
     async fn write(&mut self, item: Outgoing) -> Result<Option<Written>, Farewell> {
+        crate::fail_point!("session::write", |_| Err(Farewell::GONE));
         let mut report = None;
         match item {
             Outgoing::Text(text) => self.feed(SocketFrame::Text(text)).await?,

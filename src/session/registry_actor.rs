@@ -133,9 +133,14 @@ impl SessionRegistry {
         report: impl FnOnce(&mut Registry, Result<T, ReadFailure>) + 'static,
     ) {
         let readers = self.deps.readers.clone();
+        let query = move |conn: &mut Conn| {
+            crate::fail_point!("registry::load", |_| Err(StorageError::Busy));
+            query(conn)
+        };
         let reading = async move { readers.read(query).await }.into_actor(self);
         ctx.spawn(reading.map(move |result, actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
+                crate::fail_point!("registry::loaded");
                 let result = result.map_err(|err| actor.read_failed(&err));
                 actor.step(ctx, |core, _, _| report(core, result));
             });
@@ -175,6 +180,7 @@ impl Actor for SessionRegistry {
             guarded_timer(actor, ctx, |actor, ctx| actor.step(ctx, |_, _, _| ()));
         });
         every(ctx, Duration::from_millis(self.deps.config.reconcile_ms), |actor: &mut Self, ctx| {
+            crate::fail_point!("registry::timer");
             actor.step(ctx, |core, committed, _| core.reconcile(committed));
         });
     }
@@ -198,7 +204,9 @@ impl Handler<Publish> for SessionRegistry {
 
     fn handle(&mut self, Publish { changes, vitals, in_flight }: Publish, ctx: &mut Self::Context) {
         drop(in_flight);
+        crate::fail_point!("registry::publish_unguarded");
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("registry::publish");
             actor.step(ctx, |core, committed, now| {
                 // Without vitals either, it only says that the watermark has moved.
                 if !changes.is_empty() || vitals.is_empty() {
@@ -215,6 +223,7 @@ impl Handler<Join> for SessionRegistry {
 
     fn handle(&mut self, Join { session, to }: Join, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, _| {
+            crate::fail_point!("registry::join");
             if actor.closing {
                 // If the session has gone meanwhile, all the better.
                 let _ = to.send(ToSession::Close(Farewell::SHUTDOWN));
@@ -230,6 +239,7 @@ impl Handler<Enter> for SessionRegistry {
 
     fn handle(&mut self, Enter { session, scope }: Enter, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("registry::enter");
             // Of one that joined before a restart, the channel has ended and it is closing.
             if actor.sessions.contains_key(&session) {
                 actor.step(ctx, |core, _, _| core.enter(session, scope));
@@ -243,6 +253,7 @@ impl Handler<Subscribe> for SessionRegistry {
 
     fn handle(&mut self, Subscribe { session, subscription }: Subscribe, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("registry::subscribe");
             actor.step(ctx, |core, _, _| core.subscribe(session, subscription));
         });
     }
@@ -253,6 +264,7 @@ impl Handler<Pull> for SessionRegistry {
 
     fn handle(&mut self, Pull { session, subscription }: Pull, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("registry::pull");
             actor.step(ctx, |core, _, _| core.pull(session, subscription));
         });
     }
@@ -263,6 +275,7 @@ impl Handler<Leave> for SessionRegistry {
 
     fn handle(&mut self, Leave { session }: Leave, ctx: &mut Self::Context) {
         guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("registry::leave");
             actor.sessions.remove(&session);
             actor.step(ctx, |core, _, _| core.leave(session));
         });

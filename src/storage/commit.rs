@@ -74,6 +74,7 @@ impl WriteToken {
     /// Stores a batch in one transaction. After an error nothing of it is stored, and the same
     /// batch may be tried again.
     pub fn commit(&mut self, entries: &[Entry<'_>]) -> Result<Committed, StorageError> {
+        crate::fail_point!("storage::begin", |_| Err(StorageError::Unusable("a fail point".into())));
         let start = self.last_offset;
         let (committed, last) = self.conn.immediate_transaction(|conn| {
             let mut committed = Committed::default();
@@ -99,16 +100,24 @@ impl WriteToken {
                 let alert_id = batch.take(conn, entry, &renamed)?;
                 committed.stored.push(Stored::New { alert_id });
             }
+            crate::fail_point!("storage::transaction", |_| Err(StorageError::Unusable(
+                "a fail point".into()
+            )));
             batch.store(conn)?;
+            crate::fail_point!("storage::commit", |_| Err(StorageError::Unusable("a fail point".into())));
             Ok::<_, StorageError>((committed, last))
         })?;
+        crate::fail_point!("storage::committed", |_| Err(StorageError::Unusable("a fail point".into())));
         self.last_offset = last;
         Ok(committed)
     }
 
     /// Runs an administrative command in a transaction of its own.
     pub fn execute(&mut self, command: Command, now: UtcMillis) -> Result<CommandReply, CommandError> {
-        self.conn.immediate_transaction(|conn| command::execute(conn, command, now))
+        self.conn.immediate_transaction(|conn| {
+            crate::fail_point!("storage::command");
+            command::execute(conn, command, now)
+        })
     }
 }
 

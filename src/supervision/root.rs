@@ -72,6 +72,7 @@ impl Handler<ActorDied> for RootSupervisor {
     type Result = ();
 
     fn handle(&mut self, died: ActorDied, _: &mut Self::Context) {
+        crate::fail_point!("root::died");
         self.health.dequeued();
         match self.factories.get(&died.actor) {
             Some(build) => {

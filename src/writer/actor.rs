@@ -72,6 +72,7 @@ impl BatchWriter {
                     });
                     ctx.spawn(retry);
                 }
+                Effect::TakeOver => self.take_over(ctx),
                 Effect::Notify { shard, notice } => {
                     // A shard that is down sends a barrier when it is back.
                     let _ = self.announce.shards[shard].send(notice);
@@ -87,25 +88,29 @@ impl BatchWriter {
             tokio::task::spawn_blocking(move || job::run(slot, &database, job, &announce)).await
         };
         ctx.spawn(work.into_actor(self).map(|result, actor, ctx| {
-            guarded_timer(actor, ctx, |actor, ctx| match result {
-                Ok(done) => {
-                    if let Some((batch, err)) = &done.failed
-                        && !batch.is_empty()
-                    {
-                        let now = actor.supervised.clock.now();
-                        actor.supervised.health.record_error(now, err.to_string());
+            guarded_timer(actor, ctx, |actor, ctx| {
+                crate::fail_point!("writer::finished");
+                match result {
+                    Ok(done) => {
+                        if let Some((batch, err)) = &done.failed
+                            && !batch.is_empty()
+                        {
+                            let now = actor.supervised.clock.now();
+                            actor.supervised.health.record_error(now, err.to_string());
+                        }
+                        actor.step(ctx, |core| core.finished(done, Instant::now()));
                     }
-                    actor.step(ctx, |core| core.finished(done, Instant::now()));
-                }
-                Err(err) => {
-                    tracing::error!("the writer's blocking call panicked: {err}");
-                    actor.step(ctx, Core::panicked);
+                    Err(err) => {
+                        tracing::error!("the writer's blocking call panicked: {err}");
+                        actor.step(ctx, Core::panicked);
+                    }
                 }
             });
         }));
     }
 
-    /// Waits for a transaction that an earlier writer may still be running.
+    /// Waits for a transaction that an earlier writer may still be running, and opens the token if
+    /// there is none, until that succeeds: everybody learns how far the log goes.
     fn take_over(&mut self, ctx: &mut Context<Self>) {
         let (token, database, announce) = (self.token.clone(), self.database.clone(), self.announce.clone());
         let work = async move {
@@ -115,8 +120,16 @@ impl BatchWriter {
         };
         ctx.spawn(work.into_actor(self).map(|result, actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
-                if let Ok(Done { failed: Some((_, err)) }) = &result {
+                crate::fail_point!("writer::taken_over");
+                let failure = match result {
+                    Ok(Done { failed }) => failed.map(|(_, err)| err.to_string()),
+                    Err(err) => Some(err.to_string()),
+                };
+                if let Some(err) = failure {
                     tracing::warn!("the write connection could not be opened and is tried again: {err}");
+                    ctx.run_later(Duration::from_millis(actor.config.retry_pause_ms), |actor, ctx| {
+                        guarded_timer(actor, ctx, Self::take_over);
+                    });
                 }
                 actor.step(ctx, Core::taken_over);
             });
@@ -126,9 +139,11 @@ impl BatchWriter {
     /// Beside the writer, at most one at a time. Its failure is not ours: the writer's own
     /// connection checkpoints when the log has grown too long.
     fn checkpoint(&mut self, _: &mut Context<Self>) {
+        crate::fail_point!("writer::checkpoint");
         let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
         let database = self.database.clone();
         tokio::task::spawn_blocking(move || {
+            crate::fail_point!("writer::checkpointing");
             let done = match slot.as_mut() {
                 Some(checkpointer) => checkpointer.run().map(|_| ()),
                 None => Checkpointer::open(&database).map(|opened| *slot = Some(opened)),
@@ -141,6 +156,7 @@ impl BatchWriter {
     }
 
     fn record_shown(&mut self, ctx: &mut Context<Self>) {
+        crate::fail_point!("writer::record_shown");
         self.step(ctx, Core::record_shown);
     }
 }
@@ -177,7 +193,11 @@ impl Handler<WriteBatch> for BatchWriter {
     type Result = ();
 
     fn handle(&mut self, batch: WriteBatch, ctx: &mut Self::Context) {
-        guarded(self, ctx, |actor, ctx| actor.step(ctx, |core| core.batch(batch)));
+        crate::fail_point!("writer::write_unguarded");
+        guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("writer::write");
+            actor.step(ctx, |core| core.batch(batch));
+        });
     }
 }
 
@@ -185,7 +205,11 @@ impl Handler<Barrier> for BatchWriter {
     type Result = ();
 
     fn handle(&mut self, barrier: Barrier, ctx: &mut Self::Context) {
-        guarded(self, ctx, |actor, ctx| actor.step(ctx, |core| core.barrier(barrier)));
+        crate::fail_point!("writer::barrier_unguarded");
+        guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("writer::barrier");
+            actor.step(ctx, |core| core.barrier(barrier));
+        });
     }
 }
 
@@ -193,7 +217,10 @@ impl Handler<Administer> for BatchWriter {
     type Result = ();
 
     fn handle(&mut self, command: Administer, ctx: &mut Self::Context) {
-        guarded(self, ctx, |actor, ctx| actor.step(ctx, |core| core.command(command)));
+        guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("writer::administer");
+            actor.step(ctx, |core| core.command(command));
+        });
     }
 }
 
@@ -201,7 +228,10 @@ impl Handler<AlertShown> for BatchWriter {
     type Result = ();
 
     fn handle(&mut self, shown: AlertShown, ctx: &mut Self::Context) {
-        guarded(self, ctx, |actor, ctx| actor.step(ctx, |core| core.shown(shown)));
+        guarded(self, ctx, |actor, ctx| {
+            crate::fail_point!("writer::shown");
+            actor.step(ctx, |core| core.shown(shown));
+        });
     }
 }
 

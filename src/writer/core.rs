@@ -25,6 +25,9 @@ pub enum Effect {
     /// Run the job after a pause; then call [`Core::finished`] or [`Core::panicked`]. At most one
     /// is under way.
     Run { job: Job, pause: Duration },
+    /// Wait for whatever is on the blocking thread, see how far the log goes, then call
+    /// [`Core::taken_over`].
+    TakeOver,
     /// A shard that is down misses it, and sends a barrier when it is back.
     Notify { shard: usize, notice: ShardNotice },
 }
@@ -52,13 +55,11 @@ impl Core {
     /// For so many shards. Each is refused until its first barrier: what it hands on before has been
     /// decided on what went with an earlier writer.
     pub fn new(config: WriterConfig, shards: usize, metrics: Arc<Metrics>) -> Self {
-        let mut lanes = Lanes::default();
-        (0..shards).for_each(|shard| lanes.refuse_shard(shard));
         Self {
             config,
             metrics,
             shards,
-            lanes,
+            lanes: Lanes::after_loss(shards),
             commands: VecDeque::new(),
             shown: HashMap::new(),
             barriers: Vec::new(),
@@ -146,6 +147,7 @@ impl Core {
         if self.busy || !self.ready {
             return;
         }
+        crate::fail_point!("writer::proceed");
         self.pass_barriers();
         let batch = self.lanes.take(self.config.batch_rows, self.config.batch_bytes);
         let wanted = if batch.is_empty() { self.commands.len() } else { COMMANDS_PER_JOB };
@@ -168,11 +170,16 @@ impl Core {
         }
     }
 
-    /// The blocking call panicked behind a commit: its batch is stored or its receipts were dropped
-    /// with it, and the shards cannot know which.
+    /// The blocking call panicked, and the receipts of its batch were dropped. It may have committed
+    /// all the same, so a new token has to say how far the log goes; or not, and then what is
+    /// queued was built on nothing.
     pub fn panicked(&mut self) {
+        self.lanes = Lanes::after_loss(self.shards);
+        self.failing_since = None;
+        self.busy = false;
+        self.ready = false;
         self.restart_shards();
-        self.next();
+        self.effects.push(Effect::TakeOver);
     }
 
     fn next(&mut self) {
@@ -194,6 +201,8 @@ impl Core {
         }
         self.give_up(&batch, err);
         drop(batch);
+        // A commit that was reported as failed may show when the log can be read again.
+        self.effects.push(Effect::TakeOver);
         self.next();
     }
 

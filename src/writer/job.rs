@@ -59,6 +59,7 @@ pub fn run(
     job: Job,
     announce: &Announce,
 ) -> Done {
+    crate::fail_point!("writer::job");
     let mut token = match slot.take().map_or_else(|| WriteToken::open(database), Ok) {
         Ok(token) => token,
         Err(err) => return refuse(job, err),
@@ -70,8 +71,10 @@ pub fn run(
         let begun = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| token.commit(&entries(&job.batch)))) {
             Ok(Ok(committed)) => {
+                crate::fail_point!("writer::committed");
                 announce.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
                 announce.watermark.advance(token.last_offset());
+                crate::fail_point!("writer::announce");
                 announce.committed(job.batch, committed);
             }
             Ok(Err(err)) => {
@@ -160,6 +163,7 @@ impl Announce {
             Metrics::count(&self.metrics.alert_changes, change.transition.name());
         }
         self.publish(&batch, committed.changes);
+        crate::fail_point!("writer::receipts");
 
         // An alert that strangers share is news to the shard that holds its serial, as is one that
         // was merged.
@@ -182,6 +186,7 @@ impl Announce {
             });
             if let Some(ticket) = item.ticket {
                 self.metrics.stored_seconds.observe(item.arrived.elapsed().as_secs_f64());
+                crate::fail_point!("writer::receipt");
                 let outcome = stored.outcome(item.event_id, alert_id);
                 // Room first: who is answered may send the next at once.
                 drop(ticket.permit);
@@ -192,6 +197,7 @@ impl Announce {
                 let _ = acted.reply.send(acted.answer);
             }
         }
+        crate::fail_point!("writer::notices");
         for (link, items) in self.shards.iter().zip(notices) {
             if !items.is_empty() || !merged.is_empty() {
                 // A shard that is down has forgotten what it waited for.
@@ -201,6 +207,7 @@ impl Announce {
     }
 
     fn publish(&self, batch: &[Queued], changes: Vec<crate::domain::alert::LoggedChange>) {
+        crate::fail_point!("writer::publish", |_| ());
         let interest = self.interest.load();
         let vitals: Vec<VitalsUpdate> = if interest.is_empty() {
             Vec::new()

@@ -72,17 +72,26 @@ pub struct Lanes {
     /// Devices of a batch that was given up, with their shard: nothing of theirs is taken until their shard has
     /// forgotten what it thought was on its way.
     refused: HashMap<DeviceSn, usize>,
-    /// Shards that have not forgotten yet what an earlier writer lost: nothing of theirs is taken.
+    /// Shards that may not know yet that the writer has lost what it held: what they send may be
+    /// built on that.
     refused_shards: HashSet<usize>,
     per_shard: HashMap<usize, usize>,
 }
 
 impl Lanes {
+    /// Empty, after all that was held is lost: nothing is taken of a shard before its barrier.
+    pub fn after_loss(shards: usize) -> Self {
+        Self { refused_shards: (0..shards).collect(), ..Self::default() }
+    }
+
     /// Queues a batch and returns what is refused.
     pub fn push(&mut self, batch: WriteBatch) -> Vec<WriteItem> {
+        if self.refused_shards.contains(&batch.shard) {
+            return batch.items;
+        }
         let mut refused = Vec::new();
         for item in batch.items {
-            if self.refused_shards.contains(&batch.shard) || self.refused.contains_key(&item.device_sn) {
+            if self.refused.contains_key(&item.device_sn) {
                 refused.push(item);
                 continue;
             }
@@ -150,12 +159,6 @@ impl Lanes {
         }
         self.refused.extend(devices.iter().map(|(device, shard)| (device.clone(), *shard)));
         dropped
-    }
-
-    /// What the shard decides may rest on what an earlier writer has lost: it is refused until
-    /// [`Lanes::accept`].
-    pub fn refuse_shard(&mut self, shard: usize) {
-        self.refused_shards.insert(shard);
     }
 
     /// The shard has forgotten these devices, or with `None` all of its own.

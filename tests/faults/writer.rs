@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
-use actix::{Actor, Addr, Supervisor};
+use actix::{Addr, Supervisor};
 use tokio::sync::oneshot;
 use watchpost::config::{StorageConfig, WriterConfig};
 use watchpost::domain::ids::DeviceSn;
@@ -57,10 +57,6 @@ impl Scene {
             clock: Clock::manual(NOW).0,
         };
         Self { dir, database, token: token_slot(), announce, notices, published }
-    }
-
-    fn writer(&self) -> BatchWriter {
-        self.writer_that(20_000)
     }
 
     fn writer_that(&self, retries_for_ms: u64) -> BatchWriter {
@@ -202,8 +198,7 @@ async fn a_writer_that_is_built_anew_while_one_is_busy_goes_on_without_a_gap() {
     let (items, mut lost) = decided("A", &[1]);
     let lock = WriteLock::take(scene.database.path());
     // Two incarnations share the token: the second has to wait for the transaction of the first.
-    let old = scene.writer().start();
-    shard_begins(&old);
+    let old = scene.start();
     write(&old, items);
     scene.until_retried().await;
     let new = scene.start();

@@ -3,6 +3,7 @@
 //! own; where a runner gives it none, `fail::FailScenario` makes them take turns.
 
 mod abuse;
+mod failpoints;
 mod kill;
 mod shutdown;
 mod simulation;

@@ -164,7 +164,7 @@ async fn vitals_come_only_for_named_devices_of_the_own_customer() {
     let filter = json!({"devices": ["w1", "w2"], "vitals": true});
     socket.send(json!({"type": "subscribe", "id": "a", "filter": filter})).await;
     assert_eq!(socket.json().await["type"], "snapshot");
-    assert!(server.interest.load().contains(&device("w1")));
+    eventually("the interest is known", || server.interest.load().contains(&device("w1"))).await;
     let update = |sn: &str, owner: &str, at, heart_rate| {
         let mut metrics = Metrics::default();
         metrics.set(Metric::HeartRate, heart_rate);

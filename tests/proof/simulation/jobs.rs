@@ -85,6 +85,14 @@ impl WriterSide {
         self.core.is_idle() && self.thread.is_empty() && self.ends.is_empty() && self.commands.is_empty()
     }
 
+    fn take_over(&mut self) {
+        self.thread.push_back(OnThread {
+            incarnation: self.incarnation,
+            job: Job::default(),
+            takes_over: true,
+        });
+    }
+
     pub fn hand_overs(&self) -> i64 {
         self.announce.hand_overs.load(Ordering::Acquire)
     }
@@ -94,10 +102,8 @@ impl World {
     pub fn writer_begins(&mut self) {
         let writer = &mut self.server.writer;
         writer.core.restart_shards();
+        writer.take_over();
         self.collect_writer();
-        let writer = &mut self.server.writer;
-        let take_over = OnThread { incarnation: writer.incarnation, job: Job::default(), takes_over: true };
-        writer.thread.push_back(take_over);
     }
 
     fn collect_writer(&mut self) {
@@ -115,6 +121,7 @@ impl World {
                         writer.paused = Some((self.now + pause, job));
                     }
                 }
+                Effect::TakeOver => writer.take_over(),
                 Effect::Notify { shard, notice } => {
                     writer.announce.shards[shard].send(notice).expect("a link to a queue");
                 }
@@ -186,7 +193,11 @@ impl World {
             trace::note(format!("  failed, {} items: {kind:?}", batch.len()));
         }
         if incarnation == writer.incarnation {
+            let failed = !matches!(end, End::Done(Done { failed: None }));
             writer.ends.push_back(if takes_over { End::TookOver } else { end });
+            if takes_over && failed {
+                writer.take_over();
+            }
         }
     }
 

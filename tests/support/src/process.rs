@@ -72,10 +72,16 @@ pub struct Starting {
 impl Starting {
     /// `more` are further arguments.
     pub fn spawn(data_dir: &Path, more: &[&str]) -> Self {
+        Self::spawn_adjusted(data_dir, more, |_| {})
+    }
+
+    fn spawn_adjusted(data_dir: &Path, more: &[&str], adjust: impl FnOnce(&mut Command)) -> Self {
         let args = server_args(data_dir);
         let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let mut command = command(&args);
+        adjust(&mut command);
         let begun = Instant::now();
-        Self { child: command(&args).spawn().expect("the program starts"), begun }
+        Self { child: command.spawn().expect("the program starts"), begun }
     }
 
     /// Waits until it says where it listens.
@@ -120,6 +126,11 @@ pub struct Process {
 impl Process {
     pub fn start(data_dir: &Path) -> Self {
         Starting::spawn(data_dir, &[]).listening()
+    }
+
+    /// `adjust` changes the command before it runs.
+    pub fn start_adjusted(data_dir: &Path, adjust: impl FnOnce(&mut Command)) -> Self {
+        Starting::spawn_adjusted(data_dir, &[], adjust).listening()
     }
 
     /// With settings such as `writer.batch_rows=500`.

@@ -48,6 +48,11 @@ impl StreamClient {
         self.send(&frame).await;
     }
 
+    /// Says that everything up to `offset` has been on the screen.
+    pub async fn shown(&mut self, offset: i64) {
+        self.send(&json!({"type": "shown", "offset": offset})).await;
+    }
+
     async fn send(&mut self, frame: &Value) {
         self.sink.send(Message::Text(frame.to_string().into())).await.expect("an open socket");
     }

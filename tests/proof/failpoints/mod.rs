@@ -1,0 +1,11 @@
+//! Fail points: whatever panics, fails, waits or is lost, the promises hold.
+
+mod budget;
+mod dashboard;
+mod fault;
+mod load;
+mod outcomes;
+mod points;
+mod rebuilt;
+mod stage;
+mod sweep;
