@@ -98,6 +98,10 @@ pub struct WatchConfig {
     pub depth_max: usize,
     /// Wait for the commit before a report is answered 503, milliseconds. A watch waits 10 s.
     pub receipt_timeout_ms: u64,
+    /// Answer live events of some watches 503 after they are stored, so that they keep their ring.
+    pub ring_guard: bool,
+    /// Seconds without a sign of life after which a watch is guarded; 0 guards every live event.
+    pub ring_guard_silence_s: u32,
     /// Listen on a public address although anybody may post.
     pub allow_open_ingest: bool,
     pub customer_name: String,
@@ -118,6 +122,8 @@ impl Default for WatchConfig {
             records_max: 1_000,
             depth_max: 32,
             receipt_timeout_ms: 5_000,
+            ring_guard: false,
+            ring_guard_silence_s: 90,
             allow_open_ingest: false,
             customer_name: "Watchpost".into(),
             upload_health_interval_s: 60,

@@ -40,7 +40,7 @@
 //! | [`writer`] | BatchWriter: the one who writes |
 //! | [`rules`] | RuleCache, and evaluation as a pure function |
 //! | [`device`] | DeviceActors: shards that decide over their devices |
-//! | [`ingest`] | admission by importance; device to shard |
+//! | [`ingest`] | admission by importance; device to shard; the ring guard |
 //! | [`api`] | the watch API, the REST API, the door of the stream: all HTTP status codes |
 //! | [`dashboard`] | the operators' page, embedded |
 //! | [`cli`] | the commands that speak to a running server, over REST |

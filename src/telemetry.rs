@@ -74,6 +74,8 @@ metrics! {
     duplicates: Counter = Counter::default(), "duplicates", None;
     /// Receipts, by outcome (stored, not_promised, timed_out).
     receipts: Family<KindLabels, Counter> = Family::default(), "receipts", None;
+    /// Live events that were stored and answered 503 so that their watch keeps its ring.
+    ring_guarded: Counter = Counter::default(), "ring_guarded", None;
     /// Requests refused at a limit, by what ran out.
     refused: Family<KindLabels, Counter> = Family::default(), "refused", None;
     /// Memory of admitted reports that have not committed.

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::Config;
 use crate::ingest::admission::Admission;
+use crate::ingest::ring_guard::RingGuard;
 use crate::rules::messages::ChangeRule;
 use crate::rules::set::Published;
 use crate::session::messages::Watermark;
@@ -30,6 +31,8 @@ pub struct ApiState {
     pub board: HealthBoard,
     pub readers: Readers,
     pub admission: Admission,
+    /// `None` unless `watch.ring_guard` is set.
+    pub ring_guard: Option<RingGuard>,
     pub writer: WriterClient,
     pub change_rule: Link<ChangeRule>,
     pub rules: Published,

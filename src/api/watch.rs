@@ -13,6 +13,8 @@ use super::intake::{BodyBudget, BodyError};
 use super::quarantine_desk::{DeskError, Kept, QuarantineDesk};
 use super::state::ApiState;
 use crate::domain::event::{ReportBody, Warning};
+use crate::domain::ids::DeviceSn;
+use crate::ingest::ring_guard::Candidate;
 use crate::supervision::permits::Outcome;
 use crate::wire::{self, DecodeOptions};
 
@@ -59,12 +61,24 @@ async fn upload(
         Ok(decoded) => decoded,
         Err(err) => return quarantined(&state, &desk, &body, route, err.to_string()).await,
     };
+    let now = state.clock.now();
+    let live = state.ring_guard.as_ref().and_then(|guard| guard.received(&decoded.reports, now));
+    let devices: Vec<DeviceSn> = match state.ring_guard {
+        Some(_) => decoded.reports.iter().map(|report| report.device_sn.clone()).collect(),
+        None => Vec::new(),
+    };
+    let refused = |reason: &str| {
+        if let Some(guard) = &state.ring_guard {
+            guard.refused(&devices, state.clock.now());
+        }
+        busy(&state, reason)
+    };
     let mut warnings = decoded.warnings;
     for fault in &decoded.faults {
         match desk.keep(&fault.original, route, format!("{:?}", fault.reason)).await {
-            Ok(Kept::NoRoom) => return busy(&state, "there is no room in quarantine now"),
+            Ok(Kept::NoRoom) => return refused("there is no room in quarantine now"),
             Ok(Kept::First { .. } | Kept::Again) => {}
-            Err(err) => return busy(&state, &err.to_string()),
+            Err(err) => return refused(&err.to_string()),
         }
         warnings.push(Warning::new("quarantined", "a record without a device is kept in quarantine"));
     }
@@ -82,8 +96,9 @@ async fn upload(
         })
         .collect();
     match state.admission.submit(decoded.reports, body.len()).await {
+        Ok(outcomes) if is_guarded(&state, live.as_ref(), &outcomes) => guarded(&state, &outcomes),
         Ok(outcomes) => stored(&told, &outcomes, &warnings, begun),
-        Err(err) => busy(&state, &err.to_string()),
+        Err(err) => refused(&err.to_string()),
     }
 }
 
@@ -128,6 +143,30 @@ fn stored(
     answer.insert("processing_time".into(), json!(format!("{:.6}s", elapsed.as_secs_f64())));
     answer.insert("processing_time_ms".into(), json!((elapsed.as_secs_f64() * 1e6).round() / 1e3));
     HttpResponse::Ok().json(answer)
+}
+
+/// The ring guard wants its watch to keep what it may not have sent yet.
+fn is_guarded(state: &ApiState, live: Option<&Candidate>, outcomes: &[Outcome]) -> bool {
+    let (Some(guard), Some(live)) = (&state.ring_guard, live) else { return false };
+    match outcomes {
+        [Outcome::Stored { event_id: Some(event_id), duplicate, .. }] => {
+            guard.holds(live, *event_id, *duplicate, state.clock.now())
+        }
+        _ => false,
+    }
+}
+
+/// 503 although it is stored: see [`crate::ingest::ring_guard`].
+fn guarded(state: &ApiState, outcomes: &[Outcome]) -> HttpResponse {
+    state.metrics.ring_guarded.inc();
+    let mut answer = outcomes.first().map(ids).unwrap_or_default();
+    answer.insert("status".into(), "error".into());
+    answer.insert("success".into(), false.into());
+    answer.insert("stored".into(), true.into());
+    answer.insert("message".into(), "stored; send your whole cache again".into());
+    HttpResponse::ServiceUnavailable()
+        .insert_header((RETRY_AFTER, state.config.admission.retry_after_s))
+        .json(answer)
 }
 
 fn ids(outcome: &Outcome) -> Map<String, Value> {
@@ -190,6 +229,9 @@ pub fn busy(state: &ApiState, reason: &str) -> HttpResponse {
 
 /// A body that was not read to its end.
 pub fn unread(state: &ApiState, err: &BodyError) -> HttpResponse {
+    if let (Some(guard), false) = (&state.ring_guard, matches!(err, BodyError::TooLarge(_))) {
+        guard.refused_unread(state.clock.now());
+    }
     let message = json!({ "message": err.to_string() });
     match err {
         BodyError::TooLarge(_) => refuse(StatusCode::PAYLOAD_TOO_LARGE, message),

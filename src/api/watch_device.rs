@@ -36,6 +36,15 @@ impl DeviceQuery {
     }
 }
 
+/// Who asks, which is a sign of life.
+fn heard(query: &DeviceQuery, state: &ApiState) -> Option<DeviceSn> {
+    let device = query.device()?;
+    if let Some(guard) = &state.ring_guard {
+        guard.heard(&device, state.clock.now());
+    }
+    Some(device)
+}
+
 /// The owner as stored; an unknown device has none. Storage trouble is no reason to leave a watch
 /// without settings.
 async fn owner_of(state: &ApiState, device: Option<DeviceSn>) -> Owner {
@@ -53,7 +62,8 @@ async fn settings(
     query: web::Query<DeviceQuery>,
     state: web::Data<ApiState>,
 ) -> HttpResponse {
-    let owner = owner_of(&state, query.device()).await;
+    let device = heard(&query, &state);
+    let owner = owner_of(&state, device).await;
     let (scheme, host) = {
         let connection = request.connection_info();
         (connection.scheme().to_string(), connection.host().to_string())
@@ -121,7 +131,7 @@ fn settings_for(state: &ApiState, owner: &Owner, base: &str) -> Value {
 /// `GET /DeviceMessage/receive`: no messages yet, in the union of the old and the new keys. A
 /// missing key makes a watch drop the whole answer.
 async fn receive_messages(query: web::Query<DeviceQuery>, state: web::Data<ApiState>) -> HttpResponse {
-    let device = query.device();
+    let device = heard(&query, &state);
     let device_sn = device.as_ref().map(ToString::to_string).unwrap_or_default();
     let owner = owner_of(&state, device).await;
     HttpResponse::Ok().json(json!({

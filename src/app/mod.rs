@@ -17,6 +17,7 @@ use crate::api::credentials::{self, CredentialError};
 use crate::api::state::ApiState;
 use crate::config::{Config, ConfigError};
 use crate::domain::rule_seeds;
+use crate::ingest::ring_guard::RingGuard;
 use crate::storage::database::{Database, StorageError};
 use crate::storage::migrate;
 use crate::supervision::clock::Clock;
@@ -97,6 +98,10 @@ impl App {
         let (metrics, registry) = (Arc::new(metrics), Arc::new(registry));
         let accepting = Arc::new(AtomicBool::new(false));
         let pipeline = Pipeline::start(&config, &clock, &metrics, database, &opened.epoch)?;
+        let ring_guard = config.watch.ring_guard.then(|| {
+            let silence_ms = i64::from(config.watch.ring_guard_silence_s) * 1000;
+            RingGuard::new(silence_ms, config.device.states_max, !opened.newly_created, clock.now())
+        });
         let state = web::Data::new(ApiState {
             config: config.clone(),
             clock: clock.clone(),
@@ -108,6 +113,7 @@ impl App {
             board: pipeline.board.clone(),
             readers: pipeline.readers.clone(),
             admission: pipeline.admission.clone(),
+            ring_guard,
             writer: pipeline.writer.clone(),
             change_rule: pipeline.change_rule.clone(),
             rules: pipeline.rules.clone(),

@@ -8,6 +8,7 @@ mod main_job;
 mod metrics;
 mod poison;
 mod replay_window;
+mod ring_guard;
 mod rules;
 mod tenants;
 mod vitals;

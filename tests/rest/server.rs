@@ -118,6 +118,7 @@ impl Server {
             metrics,
             registry: Arc::new(registry),
             board,
+            ring_guard: None,
             admission,
             rules,
             watermark: Watermark::default(),
