@@ -3,3 +3,4 @@
 //! own; where a runner gives it none, `fail::FailScenario` makes them take turns.
 
 mod kill;
+mod watches;

@@ -107,15 +107,16 @@ impl Network {
 
     pub(crate) fn way_out(&mut self, watch: usize, sent_ms: i64, timeout_ms: i64) -> WayOut {
         let (latency, hangs) = (self.latency(watch), self.rngs[watch].bool());
-        let arrives_ms = sent_ms + latency;
+        let mut arrives_ms = sent_ms + latency;
         if let Some(gap) = self.gap_at(watch, sent_ms).or_else(|| self.gap_at(watch, arrives_ms)) {
             if !hangs {
                 return WayOut::Fails(arrives_ms);
             }
-            return match gap.until_ms + latency {
-                late_ms if late_ms < sent_ms + timeout_ms => WayOut::Arrives(late_ms),
-                _ => WayOut::Fails(sent_ms + timeout_ms),
-            };
+            arrives_ms = gap.until_ms + latency;
+            // It may be the beginning of the next gap.
+            if arrives_ms >= sent_ms + timeout_ms || self.gap_at(watch, arrives_ms).is_some() {
+                return WayOut::Fails(sent_ms + timeout_ms);
+            }
         }
         match self.common(arrives_ms) {
             Some((Trouble::Outage, _)) => WayOut::Fails(arrives_ms),
