@@ -97,7 +97,8 @@ impl Network {
         found.map(|(_, trouble, by_ms)| (*trouble, *by_ms))
     }
 
-    fn gap_at(&self, watch: usize, at_ms: i64) -> Option<Window> {
+    /// The gap that a watch is in.
+    pub fn gap_at(&self, watch: usize, at_ms: i64) -> Option<Window> {
         self.gaps[watch].iter().find(|window| window.contains(at_ms)).copied()
     }
 

@@ -27,6 +27,8 @@ pub struct Plan {
     pub guard_silence_s: Option<u32>,
     /// An outage, a storm and gaps come once in each of these.
     pub rounds: i64,
+    /// No outage and no storm: the server has no other hint than the silence of a watch.
+    pub gaps_only: bool,
 }
 
 const ROUND: i64 = 14 * MINUTE;
@@ -34,11 +36,15 @@ const OUTAGE_AT: i64 = 3 * MINUTE;
 const STORM_AT: i64 = 8 * MINUTE;
 const TROUBLE_FOR: i64 = 60 * S;
 const GAP_MS: std::ops::RangeInclusive<i64> = 15 * S..=4 * MINUTE;
+/// When an event may meet its trouble, after it was made.
+pub const ON_ITS_WAY_MS: [i64; 4] = [0, 200, 400, 10_200];
 /// After the last round nothing happens any more, and what waits is sent again.
-const SETTLE: i64 = 7 * MINUTE;
+const SETTLE: i64 = 5 * MINUTE;
 
 impl Plan {
     fn adjust(self, config: &mut Config) {
+        // Half of what it is by default: the records are not what this is about.
+        config.watch.upload_health_interval_s = 120;
         config.watch.ring_guard = self.guard_silence_s.is_some();
         if let Some(silence_s) = self.guard_silence_s {
             config.watch.ring_guard_silence_s = silence_s;
@@ -71,7 +77,9 @@ impl Plan {
         network.lose_answers(5);
         for round in 0..self.rounds {
             let begin_ms = NOW.0 + round * ROUND;
-            network.outage(Window::new(begin_ms + OUTAGE_AT, TROUBLE_FOR));
+            if !self.gaps_only {
+                network.outage(Window::new(begin_ms + OUTAGE_AT, TROUBLE_FOR));
+            }
             for watch in 0..WATCHES {
                 for _ in 0..2 {
                     let at_ms = begin_ms + MINUTE + rng.i64(0..8 * MINUTE);
@@ -82,15 +90,17 @@ impl Plan {
         network
     }
 
-    /// The trouble in which something happened, as words.
-    pub fn trouble(self, network: &Network, watch: usize, at_ms: i64) -> &'static str {
-        let in_round = (at_ms - NOW.0) % ROUND;
-        match network.trouble_at(watch, at_ms) {
-            Some(Trouble::Gap) => "gap in coverage",
-            Some(_) => "outage",
-            None if Window::new(STORM_AT, TROUBLE_FOR).contains(in_round) => "storm of 503",
-            None => "no trouble",
-        }
+    /// The trouble that kept an event back, as words: it may begin while the event is on its way, and
+    /// the event of a wear change waits for a device report before it.
+    pub fn trouble(self, network: &Network, watch: usize, made_ms: i64) -> &'static str {
+        let storms = |at_ms: i64| Window::new(STORM_AT, TROUBLE_FOR).contains((at_ms - NOW.0) % ROUND);
+        let at = |at_ms: i64| match network.trouble_at(watch, at_ms) {
+            Some(Trouble::Gap) => Some("gap in coverage"),
+            Some(_) => Some("outage"),
+            None if !self.gaps_only && storms(at_ms) => Some("storm of 503"),
+            None => None,
+        };
+        ON_ITS_WAY_MS.into_iter().find_map(|ms| at(made_ms + ms)).unwrap_or("no trouble")
     }
 }
 
@@ -134,10 +144,12 @@ pub async fn run(plan: Plan) -> Tally {
     let mut clock = VirtualClock::new(plan.watches(), plan.network(), NOW.0);
     for round in 0..plan.rounds {
         let begin_ms = NOW.0 + round * ROUND;
-        run_until(&mut clock, begin_ms + OUTAGE_AT, &app).await;
-        app = outage(plan, &mut clock, app).await;
-        run_until(&mut clock, begin_ms + STORM_AT, &app).await;
-        storm(&mut clock, &app).await;
+        if !plan.gaps_only {
+            run_until(&mut clock, begin_ms + OUTAGE_AT, &app).await;
+            app = outage(plan, &mut clock, app).await;
+            run_until(&mut clock, begin_ms + STORM_AT, &app).await;
+            storm(&mut clock, &app).await;
+        }
         run_until(&mut clock, begin_ms + ROUND, &app).await;
     }
     clock.watches.iter_mut().for_each(Watch::quieten);

@@ -8,7 +8,7 @@ use testkit::scale::figure;
 use testkit::truth::File;
 use watch_simulator::{Item, Kind, Left, VirtualClock, Watch};
 
-use super::fleet::Plan;
+use super::fleet::{ON_ITS_WAY_MS, Plan};
 
 /// Watches write the wall clock of Shanghai.
 const ZONE_MS: i64 = 8 * 3_600_000;
@@ -24,6 +24,10 @@ pub struct Tally {
     pub lost_in_all: usize,
     /// Lost because the ring was full.
     pub dropped: usize,
+    /// Cleared by a replay that was over before they had reached the server. No answer prevents that.
+    pub by_replay: usize,
+    /// Lengths of the gaps in which events were lost, in milliseconds.
+    pub gaps_ms: Vec<i64>,
     /// What each of the first losses was, for people.
     pub stories: Vec<String>,
 }
@@ -60,6 +64,8 @@ impl Tally {
             lost: BTreeMap::new(),
             lost_in_all: 0,
             dropped: 0,
+            by_replay: 0,
+            gaps_ms: Vec::new(),
             stories: Vec::new(),
         };
         for (index, watch) in clock.watches.iter().enumerate() {
@@ -74,7 +80,14 @@ impl Tally {
                 let trouble = plan.trouble(&clock.network, index, item.made_ms);
                 *tally.lost.entry(trouble).or_default() += 1;
                 tally.lost_in_all += 1;
-                tally.dropped += usize::from(item.left.is_some_and(|(_, why)| why == Left::DroppedOldest));
+                match item.left.map(|(_, why)| why) {
+                    Some(Left::DroppedOldest) => tally.dropped += 1,
+                    Some(Left::ClearedByReplay) => tally.by_replay += 1,
+                    Some(Left::ClearedByLive) | None => {}
+                }
+                let gap = |ms| clock.network.gap_at(index, item.made_ms + ms);
+                let gap = ON_ITS_WAY_MS.into_iter().find_map(gap);
+                tally.gaps_ms.extend(gap.map(|gap| gap.until_ms - gap.from_ms));
                 if tally.stories.len() < 3 {
                     tally.stories.push(story(clock, index, item, trouble));
                 }
@@ -85,20 +98,21 @@ impl Tally {
     }
 
     pub fn print(&self) {
-        let Plan { seed, guard_silence_s, .. } = self.plan;
+        let Plan { seed, guard_silence_s, gaps_only, .. } = self.plan;
+        let troubles = if gaps_only { "gaps only" } else { "all troubles" };
         let guard = match guard_silence_s {
             None => "off".to_string(),
             Some(silence_s) => format!("on, silence {silence_s} s"),
         };
         figure(
-            &format!("events lost by the watches' own clearing, ring guard {guard}, seed {seed}"),
+            &format!("events lost by the watches' own clearing, {troubles}, ring guard {guard}, seed {seed}"),
             format!(
-                "{} of {} ({:?}), {} by full rings",
-                self.lost_in_all, self.made, self.lost, self.dropped
+                "{} of {} {:?}, of these {} by full rings and {} by a finished replay",
+                self.lost_in_all, self.made, self.lost, self.dropped, self.by_replay
             ),
         );
         figure(
-            &format!("requests per event, ring guard {guard}, seed {seed}"),
+            &format!("requests per event, {troubles}, ring guard {guard}, seed {seed}"),
             format!("{:.2}", self.sent as f64 / self.made as f64),
         );
     }
