@@ -123,7 +123,7 @@ impl Default for WatchConfig {
             depth_max: 32,
             receipt_timeout_ms: 5_000,
             ring_guard: false,
-            ring_guard_silence_s: 90,
+            ring_guard_silence_s: 0,
             allow_open_ingest: false,
             customer_name: "Watchpost".into(),
             upload_health_interval_s: 60,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{none, sources};
+use super::{none, read, root, sources};
 
 /// Below everything, in this order: each may use those before it.
 const GROUND: [&str; 4] = ["domain", "telemetry", "config", "supervision"];
@@ -200,4 +200,23 @@ fn the_plain_modules_know_no_runtime() {
         }
     }
     none("domain and wire are plain: no actor, no database, no clock", &faults);
+}
+
+/// Simulated watches must not share the server's mistakes.
+#[test]
+fn the_watch_simulator_knows_neither_the_server_nor_the_load_lab() {
+    let manifest: toml::Table =
+        toml::from_str(&read(&root().join("load/simulator/Cargo.toml"))).expect("a manifest is TOML");
+    let mut faults = Vec::new();
+    for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        let Some(dependencies) = manifest.get(section).and_then(toml::Value::as_table) else { continue };
+        for (name, value) in dependencies {
+            let package = value.get("package").and_then(toml::Value::as_str).unwrap_or(name);
+            if value.get("path").is_some() || ["watchpost", "load", "testkit"].contains(&package) {
+                faults.push(format!("load/simulator depends on {package}"));
+            }
+        }
+    }
+    assert!(manifest.contains_key("dependencies"), "the simulator has no dependencies at all");
+    none("the simulator has to do without the server", &faults);
 }

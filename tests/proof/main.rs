@@ -7,3 +7,4 @@ mod failpoints;
 mod kill;
 mod shutdown;
 mod simulation;
+mod watches;
