@@ -8,6 +8,8 @@ mod connection;
 mod fleet;
 mod generator;
 mod machine;
+mod peers;
+mod prototype;
 mod server;
 mod stats;
 
@@ -30,12 +32,19 @@ enum Command {
     /// The bare ceiling: reads, decodes, answers, stores nothing. Started by `bench`
     #[command(hide = true)]
     Ceiling(ceiling::CeilingArgs),
+    /// The bare prototype: the smallest durable server of this kind. Started by `peers`
+    #[command(hide = true)]
+    Prototype(prototype::PrototypeArgs),
+    /// The server beside other designs, in turns on the same bodies and connections
+    Peers(peers::PeersArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Ceiling(args) => ceiling::run(&args),
+        Command::Prototype(args) => prototype::run(&args),
+        Command::Peers(args) => peers::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,141 @@
+//! The synchronous Flask design and its queued variant: gunicorn and a MariaDB server of their own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::packages::{MARIADB_INSTALL, MARIADB_SERVER, PYTHON};
+use crate::child::ServerProcess;
+
+/// Processes of gunicorn. One more than the cores that are measured on, since each has one
+/// interpreter lock.
+const PROCESSES_PER_CORE: usize = 2;
+/// Threads of each, so that a request waits for none.
+const CONNECTIONS_MAX: usize = 1_000;
+const BUFFER_POOL_MIB: u32 = 512;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    Synchronous,
+    Queued,
+}
+
+pub struct Flask {
+    pub web: ServerProcess,
+    pub database: Database,
+}
+
+/// Rows of a database, and connections to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    pub alerts: u64,
+    pub health: u64,
+    pub connections: u64,
+}
+
+impl Flask {
+    /// With the watches of the run worn by somebody each.
+    pub async fn start(variant: Variant, dir: &Path, connections: u64, devices: u64) -> anyhow::Result<Self> {
+        let database = Database::start(dir).await?;
+        database.python(&["database.py", "create", &devices.to_string()]).output_or_error().await?;
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let processes = cores * PROCESSES_PER_CORE;
+        let threads = usize::try_from(connections)?.div_ceil(processes).clamp(1, CONNECTIONS_MAX / processes);
+        let (name, word) = match variant {
+            Variant::Synchronous => ("flask-sync", "sync"),
+            Variant::Queued => ("flask-queued", "queued"),
+        };
+        let mut command = database.python(&["serve.py", word, &processes.to_string(), &threads.to_string()]);
+        command.0.process_group(0).stderr(std::fs::File::create(dir.join("gunicorn.log"))?);
+        let web = ServerProcess::start(name, command.0).await?;
+        Ok(Self { web, database })
+    }
+}
+
+/// A MariaDB server that is reached over a socket in a folder of its own.
+pub struct Database {
+    pub process: ServerProcess,
+    /// Beside the data: the path of a socket must be short.
+    folder: TempDir,
+    user: String,
+}
+
+struct Script(Command);
+
+impl Database {
+    async fn start(dir: &Path) -> anyhow::Result<Self> {
+        let user = user_name()?;
+        let folder = tempfile::Builder::new().prefix("lab-").tempdir()?;
+        let data = dir.join("mariadb");
+        let mut install = Command::new(MARIADB_INSTALL);
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.arg(format!("--user={user}")).arg(format!("--datadir={}", data.display()));
+        install.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).process_group(0);
+        Script(install).output_or_error().await?;
+
+        let mut command = Command::new(MARIADB_SERVER);
+        command.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=1"]);
+        command.arg(format!("--innodb-buffer-pool-size={BUFFER_POOL_MIB}M"));
+        command.arg(format!("--max-connections={}", CONNECTIONS_MAX + 10));
+        command.arg(format!("--user={user}")).arg(format!("--datadir={}", data.display()));
+        command.arg(format!("--socket={}", folder.path().join("s").display())).process_group(0);
+        command.stderr(std::fs::File::create(dir.join("mariadb.log"))?);
+        let socket = folder.path().join("s");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let ready = async || tokio::net::UnixStream::connect(&socket).await.is_ok();
+        let process = ServerProcess::start_quiet("mariadb", command, nowhere, ready).await?;
+        Ok(Self { process, folder, user: "root".into() })
+    }
+
+    /// One of the programs in `load/peers`.
+    fn python(&self, args: &[&str]) -> Script {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let mut command = Command::new(PYTHON);
+        command.arg(folder.join(args[0])).args(&args[1..]).current_dir(folder).stdin(Stdio::null());
+        command.env("LAB_MARIADB_SOCKET", self.folder.path().join("s")).env("LAB_MARIADB_USER", &self.user);
+        command.env("PYTHONDONTWRITEBYTECODE", "1").env("SQLALCHEMY_SILENCE_UBER_WARNING", "1");
+        command.kill_on_drop(true);
+        Script(command)
+    }
+
+    pub async fn count(&self) -> anyhow::Result<Counted> {
+        let text = self.python(&["database.py", "count"]).output_or_error().await?;
+        let value: Value = serde_json::from_str(&text).context("read what is stored")?;
+        let number = |key: &str| value[key].as_u64().with_context(|| format!("no {key} in {text}"));
+        Ok(Counted {
+            alerts: number("alerts")?,
+            health: number("health")?,
+            connections: number("connections")?,
+        })
+    }
+}
+
+impl Script {
+    /// What it printed; an error says what it complained about.
+    async fn output_or_error(mut self) -> anyhow::Result<String> {
+        let program = format!("{:?}", self.0.as_std().get_program());
+        let output = self.0.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await;
+        let output = output.with_context(|| format!("run {program}"))?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let complaint = stderr.lines().last().unwrap_or("no message");
+        ensure!(output.status.success(), "{program}: {complaint}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+/// Of this process: MariaDB does not run as root unless it is told so by name.
+fn user_name() -> anyhow::Result<String> {
+    let id = rustix::process::geteuid().as_raw().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").context("read /etc/passwd")?;
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| name.to_owned())
+    });
+    name.with_context(|| format!("no account has the id {id}"))
+}
