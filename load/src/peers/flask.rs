@@ -12,17 +12,22 @@ use tokio::process::Command;
 use super::packages::{MARIADB_INSTALL, MARIADB_SERVER, PYTHON};
 use crate::child::ServerProcess;
 
-/// Processes of gunicorn. One more than the cores that are measured on, since each has one
-/// interpreter lock.
-const PROCESSES_PER_CORE: usize = 2;
-/// Threads of each, so that a request waits for none.
-const CONNECTIONS_MAX: usize = 1_000;
+/// Connections that MariaDB takes.
+const CONNECTIONS_MAX: u64 = 1_000;
 const BUFFER_POOL_MIB: u32 = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     Synchronous,
     Queued,
+}
+
+/// Of gunicorn.
+#[derive(Debug, Clone, Copy)]
+pub struct Workers {
+    pub processes: u64,
+    /// Of each process.
+    pub threads: u64,
 }
 
 pub struct Flask {
@@ -40,17 +45,19 @@ pub struct Counted {
 
 impl Flask {
     /// With the watches of the run worn by somebody each.
-    pub async fn start(variant: Variant, dir: &Path, connections: u64, devices: u64) -> anyhow::Result<Self> {
+    pub async fn start(variant: Variant, dir: &Path, workers: Workers, devices: u64) -> anyhow::Result<Self> {
         let database = Database::start(dir).await?;
         database.python(&["database.py", "create", &devices.to_string()]).output_or_error().await?;
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let processes = cores * PROCESSES_PER_CORE;
-        let threads = usize::try_from(connections)?.div_ceil(processes).clamp(1, CONNECTIONS_MAX / processes);
         let (name, word) = match variant {
             Variant::Synchronous => ("flask-sync", "sync"),
             Variant::Queued => ("flask-queued", "queued"),
         };
-        let mut command = database.python(&["serve.py", word, &processes.to_string(), &threads.to_string()]);
+        let mut command = database.python(&[
+            "serve.py",
+            word,
+            &workers.processes.to_string(),
+            &workers.threads.to_string(),
+        ]);
         command.0.process_group(0).stderr(std::fs::File::create(dir.join("gunicorn.log"))?);
         let web = ServerProcess::start(name, command.0).await?;
         Ok(Self { web, database })

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::packages::INFLUXDB;
@@ -14,6 +16,7 @@ use crate::connection::{Answer, Connection};
 use crate::generator::Dialect;
 
 const DATABASE: &str = "lab";
+const ANSWER_BYTES_MAX: u64 = 1_024 * 1_024;
 
 pub const DIALECT: Dialect = Dialect { template, success };
 
@@ -36,13 +39,7 @@ pub async fn start(dir: &Path) -> anyhow::Result<ServerProcess> {
         Err(_) => false,
     };
     let server = ServerProcess::start_quiet("influxdb", command, addr, ready).await?;
-    let mut connection = Connection::open(addr).await?;
-    let request = format!(
-        "POST /query?q=CREATE+DATABASE+{DATABASE} HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 0\r\n\
-         Accept-Encoding: identity\r\n\r\n"
-    );
-    let answer = connection.exchange(request.as_bytes()).await.context("create the database")?;
-    ensure!(answer.status == 200, "influxdb answered {} to CREATE DATABASE", answer.status);
+    query(addr, &format!("CREATE+DATABASE+{DATABASE}")).await.context("create the database")?;
     Ok(server)
 }
 
@@ -76,17 +73,29 @@ level = "warn"
     )
 }
 
+/// Runs a query. In HTTP/1.0: with 1.1 the answer comes in chunks, which the load's own connection
+/// does not read.
+async fn query(addr: SocketAddr, text: &str) -> anyhow::Result<Value> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let head = format!("POST /query?db={DATABASE}&q={text} HTTP/1.0\r\nHost: {addr}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8(answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+    let status = head.lines().next().unwrap_or_default();
+    ensure!(status.contains(" 200 "), "influxdb answered {status}");
+    serde_json::from_str(body).context("read what influxdb answered")
+}
+
 /// Events and health records that are stored.
 pub async fn count(addr: SocketAddr) -> anyhow::Result<(u64, u64)> {
     Ok((points(addr, "event", "value").await?, points(addr, "vitals", "heart_rate").await?))
 }
 
 async fn points(addr: SocketAddr, measurement: &str, field: &str) -> anyhow::Result<u64> {
-    let mut connection = Connection::open(addr).await?;
-    let query = format!("/query?db={DATABASE}&q=SELECT+COUNT({field})+FROM+{measurement}");
-    let answer = connection.get(&query).await.context("count points")?;
-    ensure!(answer.status == 200, "influxdb answered {} to a count", answer.status);
-    let value: Value = serde_json::from_slice(answer.body)?;
+    let value =
+        query(addr, &format!("SELECT+COUNT({field})+FROM+{measurement}")).await.context("count points")?;
     // Without a point there is no series.
     Ok(value["results"][0]["series"][0]["values"][0][1].as_u64().unwrap_or_default())
 }

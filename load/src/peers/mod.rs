@@ -20,6 +20,7 @@ use crate::body::Workload;
 use crate::fleet::{self, Lane};
 use crate::generator::{self, Load};
 use crate::machine;
+use flask::Workers;
 use report::{Measured, Report, RoundReport};
 use target::{Name, Settings, Stored, Target};
 
@@ -54,6 +55,12 @@ pub struct PeersArgs {
     /// Threads of the load generator
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     generator_threads: u64,
+    /// Processes of gunicorn for the Flask designs
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=32))]
+    flask_processes: u64,
+    /// Threads of each of them
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=32))]
+    flask_threads: u64,
     /// Install no packages: what is missing is reported absent
     #[arg(long)]
     no_install: bool,
@@ -107,7 +114,7 @@ async fn peers(args: &PeersArgs) -> anyhow::Result<()> {
     let settings = Settings {
         work_dir,
         server: args.server.clone(),
-        connections: args.connections,
+        workers: Workers { processes: args.flask_processes, threads: args.flask_threads },
         devices: args.devices,
         body: args.body.into(),
         install: !args.no_install,

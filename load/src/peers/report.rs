@@ -232,7 +232,7 @@ impl Report {
         )?;
         writeln!(
             out,
-            "{:<13}{:>10}{:>18}{:>9}{:>10}{:>8}{:>8}{:>8}{:>7}{:>9}{:>10}{:>9}{:>8}",
+            "{:<13}{:>10}{:>18}{:>10}{:>12}{:>8}{:>8}{:>8}{:>7}{:>9}{:>11}{:>9}{:>9}",
             "",
             "requests/s",
             "min..max",
@@ -271,7 +271,7 @@ impl Report {
         let ratio = |by| self.ratio(measured.name, by).map_or("-".into(), |ratio| format!("{ratio:.3}"));
         writeln!(
             out,
-            "{:<13}{median:>10.0}{:>18}{:>9}{:>10}{:>8.2}{:>8.2}{:>8.2}{cores:>7.2}{us:>9.1}{generator:>10.2}{:>9}{:>8}",
+            "{:<13}{median:>10.0}{:>18}{:>10}{:>12}{:>8.2}{:>8.2}{:>8.2}{cores:>7.2}{us:>9.1}{generator:>11.2}{:>9}{:>9}",
             measured.name.text(),
             format!("{least:.0}..{most:.0}"),
             ratio(Name::Ceiling),

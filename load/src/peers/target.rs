@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::flask::{Flask, Variant};
+use super::flask::{Flask, Variant, Workers};
 use super::{influx, packages, processes};
 use crate::body::Workload;
 use crate::child::ServerProcess;
@@ -58,7 +58,7 @@ pub struct Settings {
     pub work_dir: PathBuf,
     /// Of this server; built when it is first needed, if none was named.
     pub server: Option<PathBuf>,
-    pub connections: u64,
+    pub workers: Workers,
     pub devices: u64,
     pub body: Workload,
     /// May missing packages be installed?
@@ -99,7 +99,7 @@ impl Target {
             .prefix("watchpost-peers-")
             .tempdir_in(&settings.work_dir)
             .with_context(|| format!("make a data directory in {}", settings.work_dir.display()))?;
-        let flask = |variant| Flask::start(variant, dir.path(), settings.connections, settings.devices);
+        let flask = |variant| Flask::start(variant, dir.path(), settings.workers, settings.devices);
         let running = match name {
             Name::Watchpost => {
                 let binary = match &settings.server {
