@@ -17,6 +17,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// As the server has it, so that ceiling and prototype are not measured with a slower one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Watchpost
 #[derive(Debug, Parser)]
 #[command(name = "load", version)]

@@ -1,10 +1,15 @@
 //! The peers command as a whole, in a debug build: that it works, not how fast anything is. The
 //! peers that need other software are measured by hand; here only what this workspace builds.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn peers(work_dir: &Path, only: &str) -> Command {
     let load = PathBuf::from(env!("CARGO_BIN_EXE_load"));
@@ -106,6 +111,32 @@ fn the_python_peers_compile() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         Err(err) => assert_eq!(err.kind(), std::io::ErrorKind::NotFound, "python3: {err}"),
     }
+}
+
+#[test]
+fn interrupted_it_leaves_nothing_running_and_no_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = peers(dir.path(), "ceiling,prototype,watchpost")
+        .args(["--connections", "4", "--seconds", "600"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("peers starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let started = lines.any(|line| line.expect("text").starts_with("round 1"));
+    assert!(started, "peers ended early");
+    let path = format!("/proc/{0}/task/{0}/children", child.id());
+    let servers = std::fs::read_to_string(path).expect("children");
+    let servers: Vec<&str> = servers.split_whitespace().collect();
+    assert_eq!(servers.len(), 3, "watchpost, ceiling and prototype");
+
+    let pid = Pid::from_raw(child.id() as i32).expect("a process id");
+    kill_process(pid, Signal::INT).expect("a signal");
+    let told = Instant::now();
+    assert!(!child.wait().expect("an end").success());
+    assert!(told.elapsed() < DEADLINE);
+    assert!(servers.iter().all(|pid| !Path::new("/proc").join(pid).exists()));
+    assert_eq!(left_over(dir.path()), Vec::<String>::new());
 }
 
 /// Data directories that were not removed.

@@ -232,7 +232,7 @@ impl Report {
         )?;
         writeln!(
             out,
-            "{:<13}{:>10}{:>18}{:>10}{:>12}{:>8}{:>8}{:>8}{:>7}{:>9}{:>11}{:>9}{:>9}",
+            "{:<15}{:>10}{:>18}{:>10}{:>12}{:>8}{:>8}{:>8}{:>7}{:>9}{:>11}{:>9}{:>9}",
             "",
             "requests/s",
             "min..max",
@@ -264,14 +264,14 @@ impl Report {
     fn write_row(&self, out: &mut String, measured: &Measured) -> std::fmt::Result {
         let Some([least, median, most]) = measured.per_s() else {
             let why = measured.failed.as_deref().unwrap_or("not measured");
-            return writeln!(out, "{:<13}{why}", measured.name.text());
+            return writeln!(out, "{:<15}{why}", measured.name.text());
         };
         let latency = measured.latency();
         let [cores, generator, us] = measured.cpu();
         let ratio = |by| self.ratio(measured.name, by).map_or("-".into(), |ratio| format!("{ratio:.3}"));
         writeln!(
             out,
-            "{:<13}{median:>10.0}{:>18}{:>10}{:>12}{:>8.2}{:>8.2}{:>8.2}{cores:>7.2}{us:>9.1}{generator:>11.2}{:>9}{:>9}",
+            "{:<15}{median:>10.0}{:>18}{:>10}{:>12}{:>8.2}{:>8.2}{:>8.2}{cores:>7.2}{us:>9.1}{generator:>11.2}{:>9}{:>9}",
             measured.name.text(),
             format!("{least:.0}..{most:.0}"),
             ratio(Name::Ceiling),
@@ -302,13 +302,13 @@ fn write_notes(out: &mut String, measured: &Measured) -> std::fmt::Result {
     let mut failures = Answers::default();
     measured.rounds.iter().for_each(|round| failures.merge(&round.answers));
     for (failure, count) in &failures.failures {
-        writeln!(out, "{:<13}{count} answers were not 200 but: {}", "", failure.name())?;
+        writeln!(out, "{:<15}{count} answers were not 200 but: {}", "", failure.name())?;
     }
     if measured.rounds.iter().any(|round| !round.rested) {
-        writeln!(out, "{:<13}still busy {} s after a round", "", super::IDLE_WITHIN.as_secs())?;
+        writeln!(out, "{:<15}still busy {} s after a round", "", super::IDLE_WITHIN.as_secs())?;
     }
     if let Some(failed) = &measured.failed {
-        writeln!(out, "{:<13}{failed}", "")?;
+        writeln!(out, "{:<15}{failed}", "")?;
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ pub enum Name {
     Ceiling,
     /// Decodes, writes the same rows in one thread, answers
     Prototype,
+    /// The same without any index but the primary keys
+    PrototypeBare,
     /// Flask and SQLAlchemy: everything inside the request
     FlaskSync,
     /// Flask and SQLAlchemy: queue, answer, store later
@@ -41,6 +43,7 @@ impl Name {
             Name::Watchpost => "watchpost",
             Name::Ceiling => "ceiling",
             Name::Prototype => "prototype",
+            Name::PrototypeBare => "prototype-bare",
             Name::FlaskSync => "flask-sync",
             Name::FlaskQueued => "flask-queued",
             Name::Influxdb => "influxdb",
@@ -49,7 +52,7 @@ impl Name {
 
     /// Whether 200 has to mean stored, or the run has failed.
     pub fn must_store(self) -> bool {
-        matches!(self, Name::Watchpost | Name::Prototype)
+        matches!(self, Name::Watchpost | Name::Prototype | Name::PrototypeBare)
     }
 }
 
@@ -93,7 +96,7 @@ impl Target {
                 packages::ensure_installed(&packages::FLASK, settings.install).await?;
             }
             Name::Influxdb => packages::ensure_installed(&packages::INFLUX, settings.install).await?,
-            Name::Watchpost | Name::Ceiling | Name::Prototype => {}
+            _ => {}
         }
         let dir = tempfile::Builder::new()
             .prefix("watchpost-peers-")
@@ -109,11 +112,14 @@ impl Target {
                 Running::Watchpost(Server::start(&binary, dir.path(), settings.devices).await?)
             }
             Name::Ceiling => Running::Process(own(name, &["ceiling"]).await?),
-            Name::Prototype => {
+            Name::Prototype | Name::PrototypeBare => {
                 let database = prototype_file(dir.path()).to_string_lossy().into_owned();
                 let mut args = vec!["prototype", "--database", &database];
                 if settings.body == Workload::Sos {
                     args.push("--alerts");
+                }
+                if name == Name::PrototypeBare {
+                    args.push("--bare-tables");
                 }
                 Running::Process(own(name, &args).await?)
             }
@@ -166,7 +172,9 @@ impl Target {
         match &self.running {
             Running::Watchpost(server) => sqlite(&server.dir.path().join("watchpost.db"), server.process.pid),
             Running::Process(process) => match self.name {
-                Name::Prototype => sqlite(&prototype_file(self.dir.path()), process.pid),
+                Name::Prototype | Name::PrototypeBare => {
+                    sqlite(&prototype_file(self.dir.path()), process.pid)
+                }
                 Name::Influxdb => {
                     let (events, vitals) = influx::count(process.addr).await?;
                     Ok((Some(Stored { events, vitals }), None))
