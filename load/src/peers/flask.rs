@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -82,7 +83,7 @@ impl Database {
         let mut install = Command::new(MARIADB_INSTALL);
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--user={user}")).arg(format!("--datadir={}", data.display()));
-        install.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).process_group(0);
+        install.stdin(Stdio::null()).kill_on_drop(true);
         Script(install).output_or_error().await?;
 
         let mut command = Command::new(MARIADB_SERVER);
@@ -123,15 +124,32 @@ impl Database {
 }
 
 impl Script {
-    /// What it printed; an error says what it complained about.
+    /// What it printed; an error says what it complained about. Given up half-way, it ends with
+    /// all that it has started.
     async fn output_or_error(mut self) -> anyhow::Result<String> {
         let program = format!("{:?}", self.0.as_std().get_program());
-        let output = self.0.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await;
-        let output = output.with_context(|| format!("run {program}"))?;
+        let command = self.0.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().with_context(|| format!("run {program}"))?;
+        let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+        let output = child.wait_with_output().await.with_context(|| format!("run {program}"))?;
+        // The number may be another's from now on.
+        group.0 = None;
         let stderr = String::from_utf8_lossy(&output.stderr);
         let complaint = stderr.lines().last().unwrap_or("no message");
         ensure!(output.status.success(), "{program}: {complaint}");
         Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+/// A process group that is killed unless it has ended.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            // It may just have ended: then there is nobody to kill.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
     }
 }
 
