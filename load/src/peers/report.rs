@@ -295,9 +295,9 @@ fn write_notes(out: &mut String, measured: &Measured) -> std::fmt::Result {
     match (measured.lost(|round| round.stored_at_once), measured.lost(|round| round.stored)) {
         (Some(at_once), Some(lost)) => writeln!(
             out,
-            "{name:<13}{answered} answered 200; not stored at that moment {at_once}, at rest {lost}"
+            "{name:<15}{answered} answered 200; not stored at that moment {at_once}, at rest {lost}"
         )?,
-        _ => writeln!(out, "{name:<13}{answered} answered 200; nothing to count")?,
+        _ => writeln!(out, "{name:<15}{answered} answered 200; nothing to count")?,
     }
     let mut failures = Answers::default();
     measured.rounds.iter().for_each(|round| failures.merge(&round.answers));
