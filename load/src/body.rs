@@ -8,10 +8,12 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 /// As long as the serial numbers of real watches.
-const SERIAL: &str = "################";
+pub const SERIAL: &str = "################";
 const SERIAL_PREFIX: &[u8] = b"BENCH";
 /// As long as `yyyy-MM-dd HH:mm:ss`.
-const TIME: &str = "@@@@@@@@@@@@@@@@@@@";
+pub const TIME: &str = "@@@@@@@@@@@@@@@@@@@";
+/// As long as seconds since 1970.
+pub const EPOCH: &str = "$$$$$$$$$$";
 /// Watches write the wall clock of China without its offset.
 const SHANGHAI_OFFSET_S: i64 = 8 * 3_600;
 
@@ -47,7 +49,8 @@ impl Kind {
         }
     }
 
-    fn json(self) -> Value {
+    /// The body, with [`SERIAL`] and [`TIME`] where serial number and time belong.
+    pub fn json(self) -> Value {
         match self {
             Kind::Event => event("com.tdtech.ohos.action.CALL_STATE"),
             Kind::Sos => event("com.tdtech.ohos.health.action.SOS_EVENT"),
@@ -105,6 +108,7 @@ pub struct Template {
     body_at: usize,
     serials_at: Vec<usize>,
     times_at: Vec<usize>,
+    epochs_at: Vec<usize>,
 }
 
 impl Template {
@@ -117,11 +121,17 @@ impl Template {
             kind.route(),
             body.len(),
         );
+        Self::from_parts(&head, &body)
+    }
+
+    /// Any request with [`SERIAL`], [`TIME`] and [`EPOCH`] in it.
+    pub fn from_parts(head: &str, body: &str) -> Self {
         let text = format!("{head}{body}");
         let positions = |slot: &str| text.match_indices(slot).map(|(at, _)| at).collect();
         Self {
             serials_at: positions(SERIAL),
             times_at: positions(TIME),
+            epochs_at: positions(EPOCH),
             body_at: head.len(),
             bytes: text.into_bytes(),
         }
@@ -139,6 +149,10 @@ impl Template {
         let serial = serial(device);
         for at in &self.serials_at {
             out[*at..at + serial.len()].copy_from_slice(&serial);
+        }
+        let epoch = u64::try_from(at_s).unwrap_or_default();
+        for at in &self.epochs_at {
+            digits(&mut out[*at..at + EPOCH.len()], epoch);
         }
         let time = wall_clock(at_s);
         for at in &self.times_at {

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, HttpServer, Route, web};
 use serde_json::{Map, Value, json};
 use watchpost::config::ServerConfig;
-use watchpost::domain::event::ReportBody;
+use watchpost::domain::event::{DeviceReport, ReportBody};
 use watchpost::wire::{self, DecodeOptions};
 
 /// As the server has it.
@@ -22,10 +22,16 @@ pub struct CeilingArgs {
 
 /// Serves until it gets a signal.
 pub fn run(args: &CeilingArgs) -> anyhow::Result<()> {
-    actix_web::rt::System::new().block_on(serve(args.listen))
+    let upload = || web::post().to(upload);
+    actix_web::rt::System::new().block_on(serve("ceiling", args.listen, upload))
 }
 
-async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
+/// The server's HTTP settings with one handler for all uploads. `name` is what it calls itself
+/// when it says where it listens.
+pub async fn serve<F>(name: &str, listen: SocketAddr, upload: F) -> anyhow::Result<()>
+where
+    F: Fn() -> Route + Clone + Send + 'static,
+{
     let config = ServerConfig::default();
     let workers = match config.http_workers {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
@@ -36,7 +42,7 @@ async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
         let app = App::new().app_data(web::PayloadConfig::new(body_bytes_max));
         ["/upload_common_event", "/upload_health_data", "/upload_device_info"]
             .into_iter()
-            .fold(app, |app, route| app.route(route, web::post().to(upload)))
+            .fold(app, |app, route| app.route(route, upload()))
     };
     let server = HttpServer::new(factory)
         .workers(workers)
@@ -48,7 +54,7 @@ async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
         .bind(listen)?;
     let addr = server.addrs().first().copied().unwrap_or(listen);
     let server = server.run();
-    println!("ceiling listening on http://{addr}");
+    println!("{name} listening on http://{addr}");
     std::io::stdout().flush()?;
     Ok(server.await?)
 }
@@ -56,18 +62,22 @@ async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
 async fn upload(body: web::Bytes) -> HttpResponse {
     let begun = Instant::now();
     match wire::decode(&body, &DecodeOptions::default()) {
-        Ok(decoded) => HttpResponse::Ok().json(answer(&decoded, begun)),
-        Err(err) => HttpResponse::BadRequest().json(json!({ "success": false, "message": err.to_string() })),
+        Ok(decoded) => HttpResponse::Ok().json(answer(decoded.reports.first(), begun)),
+        Err(err) => refused(&err.to_string()),
     }
 }
 
+pub fn refused(message: &str) -> HttpResponse {
+    HttpResponse::BadRequest().json(json!({ "success": false, "message": message }))
+}
+
 /// As long as the server's, with ids that nobody gave out.
-fn answer(decoded: &wire::Decoded, begun: Instant) -> Map<String, Value> {
+pub fn answer(report: Option<&DeviceReport>, begun: Instant) -> Map<String, Value> {
     let mut answer = Map::new();
     answer.insert("status".into(), "success".into());
     answer.insert("success".into(), true.into());
     answer.insert("message".into(), "stored".into());
-    if let Some(report) = decoded.reports.first() {
+    if let Some(report) = report {
         let event_type = match &report.body {
             ReportBody::Event(event) => Some(event.short_type()),
             _ => None,

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -12,6 +12,8 @@ use tokio::process::{Child, ChildStdout, Command};
 /// What every server prints once it is ready, before its address.
 const READY: &str = "listening on http://";
 const READY_WITHIN: Duration = Duration::from_secs(40);
+/// Whether one that does not say so is ready.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Longer than a server takes to drain at most.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -21,8 +23,8 @@ pub struct ServerProcess {
     child: Child,
     pub pid: u32,
     pub addr: SocketAddr,
-    /// Open as long as the server may print.
-    _stdout: Lines<BufReader<ChildStdout>>,
+    /// Open as long as the server may print; `None` for one that prints into the void.
+    _stdout: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl ServerProcess {
@@ -43,7 +45,33 @@ impl ServerProcess {
             bail!("{name} ended before it was ready: {}", child.wait().await?);
         };
         let addr = ready_address(&line).with_context(|| format!("{name} printed {line:?}"))?;
-        Ok(Self { name, child, pid, addr, _stdout: stdout })
+        Ok(Self { name, child, pid, addr, _stdout: Some(stdout) })
+    }
+
+    /// Starts a command that does not say when it is ready, and waits until `ready` says so.
+    /// `addr` is where it was told to listen.
+    pub async fn start_quiet(
+        name: &'static str,
+        mut command: Command,
+        addr: SocketAddr,
+        mut ready: impl AsyncFnMut() -> bool,
+    ) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("start {name} ({:?})", command.as_std().get_program()))?;
+        let pid = child.id().context("a process that has just started has an id")?;
+        let until = Instant::now() + READY_WITHIN;
+        while !ready().await {
+            if let Some(status) = child.try_wait()? {
+                bail!("{name} ended before it was ready: {status}");
+            }
+            ensure!(Instant::now() < until, "{name} was not ready within {READY_WITHIN:?}");
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+        Ok(Self { name, child, pid, addr, _stdout: None })
     }
 
     /// SIGTERM, and the end that it leads to.
@@ -60,7 +88,7 @@ impl ServerProcess {
                 bail!("{} did not stop within {STOPPED_WITHIN:?} and was killed", self.name);
             }
         };
-        anyhow::ensure!(status.success(), "{} ended with {status}", self.name);
+        ensure!(status.success(), "{} ended with {status}", self.name);
         Ok(())
     }
 }

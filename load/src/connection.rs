@@ -85,6 +85,10 @@ impl Head {
         let (httparse::Status::Complete(body_at), Some(status)) = (parsed, response.code) else {
             return Ok(None);
         };
+        // An answer without content has no length.
+        if status == 204 {
+            return Ok(Some(Self { status, body_at, end: body_at }));
+        }
         let length = response
             .headers
             .iter()
@@ -120,6 +124,9 @@ mod tests {
         assert_eq!(Head::parse(&whole[..20]).expect("a part"), None);
         let head = Head::parse(whole).expect("a head").expect("a whole head");
         assert_eq!(head, Head { status: 503, body_at: whole.len(), end: whole.len() + 2 });
+        let empty = b"HTTP/1.1 204 No Content\r\n\r\n";
+        let head = Head::parse(empty).expect("a head").expect("a whole head");
+        assert_eq!(head, Head { status: 204, body_at: empty.len(), end: empty.len() });
         assert!(Head::parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
         assert!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n").is_err());
     }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::sync::oneshot;
 
 use crate::body::{Kind, Template};
-use crate::connection::Connection;
+use crate::connection::{Answer, Connection};
 use crate::fleet::Lane;
 use crate::stats::{Answers, Failure, Latencies};
 
@@ -27,6 +27,24 @@ pub struct Load {
     pub threads: usize,
     pub warm_up: Duration,
     pub measured: Duration,
+}
+
+/// How a target is spoken to.
+#[derive(Clone, Copy)]
+pub struct Dialect {
+    pub template: fn(Kind, SocketAddr) -> Template,
+    pub success: fn(&Answer<'_>) -> bool,
+}
+
+impl Dialect {
+    /// That of watches.
+    pub const WATCH: Self = Self { template: Template::new, success: |answer| answer.is_success() };
+}
+
+/// A dialect for one server.
+struct Speech {
+    templates: [Template; Kind::ALL.len()],
+    success: fn(&Answer<'_>) -> bool,
 }
 
 /// A run on its way.
@@ -68,6 +86,11 @@ struct Tally {
 
 /// Starts the generator's threads; one connection per lane.
 pub fn start(load: &Load, lanes: Vec<Lane>) -> anyhow::Result<Running> {
+    start_in(Dialect::WATCH, load, lanes)
+}
+
+/// The same for a target that is not spoken to as watches do.
+pub fn start_in(dialect: Dialect, load: &Load, lanes: Vec<Lane>) -> anyhow::Result<Running> {
     let begin = Instant::now() + CONNECT_WITHIN;
     let measured_from = begin + load.warm_up;
     let schedule = Schedule { begin, measured_from, end: measured_from + load.measured };
@@ -81,7 +104,7 @@ pub fn start(load: &Load, lanes: Vec<Lane>) -> anyhow::Result<Running> {
         let (done, result) = oneshot::channel();
         std::thread::Builder::new().name("generator".into()).spawn(move || {
             // Nobody waits any more if the run was interrupted.
-            let _ = done.send(run_share(server, schedule, lanes));
+            let _ = done.send(run_share(server, dialect, schedule, lanes));
         })?;
         Ok(result)
     });
@@ -108,8 +131,14 @@ impl Running {
     }
 }
 
-fn run_share(server: SocketAddr, schedule: Schedule, lanes: Vec<Lane>) -> anyhow::Result<Share> {
-    let templates: Rc<[Template]> = Kind::ALL.map(|kind| Template::new(kind, server)).into();
+fn run_share(
+    server: SocketAddr,
+    dialect: Dialect,
+    schedule: Schedule,
+    lanes: Vec<Lane>,
+) -> anyhow::Result<Share> {
+    let templates = Kind::ALL.map(|kind| (dialect.template)(kind, server));
+    let speech = Rc::new(Speech { templates, success: dialect.success });
     let tally = Rc::new(RefCell::new(Tally {
         latencies: Latencies::new(),
         answers: Answers::default(),
@@ -121,7 +150,7 @@ fn run_share(server: SocketAddr, schedule: Schedule, lanes: Vec<Lane>) -> anyhow
         let loops: Vec<_> = lanes
             .into_iter()
             .map(|lane| {
-                tokio::task::spawn_local(run_lane(server, schedule, lane, templates.clone(), tally.clone()))
+                tokio::task::spawn_local(run_lane(server, schedule, lane, speech.clone(), tally.clone()))
             })
             .collect();
         let patience = schedule.end + ANSWERS_WITHIN - Instant::now();
@@ -140,7 +169,7 @@ async fn run_lane(
     server: SocketAddr,
     schedule: Schedule,
     mut lane: Lane,
-    templates: Rc<[Template]>,
+    speech: Rc<Speech>,
     tally: Rc<RefCell<Tally>>,
 ) -> anyhow::Result<Lane> {
     let mut connection = Connection::open(server).await.with_context(|| format!("connect to {server}"))?;
@@ -148,13 +177,13 @@ async fn run_lane(
     tokio::time::sleep_until(schedule.begin.into()).await;
     loop {
         let upload = lane.next();
-        templates[upload.kind as usize].write(upload.device, upload.at_s, &mut request);
+        speech.templates[upload.kind as usize].write(upload.device, upload.at_s, &mut request);
         let sent = Instant::now();
         if sent >= schedule.end {
             return Ok(lane);
         }
         let outcome = match connection.exchange(&request).await {
-            Ok(answer) if answer.is_success() => Ok(answer.body.len()),
+            Ok(answer) if (speech.success)(&answer) => Ok(answer.body.len()),
             Ok(answer) if answer.status == 200 => Err(Failure::NotSuccess),
             Ok(answer) => Err(Failure::Status(answer.status)),
             Err(_) => Err(Failure::Broken),

@@ -8,12 +8,18 @@ mod connection;
 mod fleet;
 mod generator;
 mod machine;
+mod peers;
+mod prototype;
 mod server;
 mod stats;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// As the server has it, so that ceiling and prototype are not measured with a slower one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures Watchpost
 #[derive(Debug, Parser)]
@@ -30,12 +36,19 @@ enum Command {
     /// The bare ceiling: reads, decodes, answers, stores nothing. Started by `bench`
     #[command(hide = true)]
     Ceiling(ceiling::CeilingArgs),
+    /// The bare prototype: the smallest durable server of this kind. Started by `peers`
+    #[command(hide = true)]
+    Prototype(prototype::PrototypeArgs),
+    /// The server beside other designs, in turns on the same bodies and connections
+    Peers(peers::PeersArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Ceiling(args) => ceiling::run(&args),
+        Command::Prototype(args) => prototype::run(&args),
+        Command::Peers(args) => peers::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
