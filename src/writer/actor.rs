@@ -122,7 +122,7 @@ impl BatchWriter {
             guarded_timer(actor, ctx, |actor, ctx| {
                 crate::fail_point!("writer::taken_over");
                 let failure = match result {
-                    Ok(Done { failed }) => failed.map(|(_, err)| err.to_string()),
+                    Ok(Done { failed, .. }) => failed.map(|(_, err)| err.to_string()),
                     Err(err) => Some(err.to_string()),
                 };
                 if let Some(err) = failure {

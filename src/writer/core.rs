@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::backlog::{Backlog, More};
 use super::job::{Done, Job};
 use super::lanes::{Lanes, Queued};
 use super::messages::{Administer, Barrier, ShardNotice, WriteBatch};
@@ -37,7 +38,7 @@ pub struct Core {
     config: WriterConfig,
     metrics: Arc<Metrics>,
     shards: usize,
-    lanes: Lanes,
+    backlog: Backlog,
     commands: VecDeque<Administer>,
     shown: HashMap<String, AlertShown>,
     barriers: Vec<Barrier>,
@@ -59,7 +60,7 @@ impl Core {
             config,
             metrics,
             shards,
-            lanes: Lanes::after_loss(shards),
+            backlog: Backlog::new(Lanes::after_loss(shards)),
             commands: VecDeque::new(),
             shown: HashMap::new(),
             barriers: Vec::new(),
@@ -77,7 +78,10 @@ impl Core {
 
     /// Nothing is queued or under way.
     pub fn is_idle(&self) -> bool {
-        !self.busy && self.lanes.is_empty() && self.commands.is_empty() && self.barriers.is_empty()
+        !self.busy
+            && self.backlog.with(|lanes| lanes.is_empty())
+            && self.commands.is_empty()
+            && self.barriers.is_empty()
     }
 
     /// Begins (again): whatever shards had sent to an earlier writer is gone.
@@ -95,13 +99,13 @@ impl Core {
 
     pub fn batch(&mut self, batch: WriteBatch) {
         // Refused ones are dropped, which answers their receipts.
-        drop(self.lanes.push(batch));
+        drop(self.backlog.with(|lanes| lanes.push(batch)));
         self.proceed();
     }
 
     pub fn barrier(&mut self, barrier: Barrier) {
         // All that was sent before it has come before it. Only the answer has to wait.
-        self.lanes.accept(barrier.shard, barrier.devices.as_deref());
+        self.backlog.with(|lanes| lanes.accept(barrier.shard, barrier.devices.as_deref()));
         self.barriers.push(barrier);
         self.proceed();
     }
@@ -145,11 +149,14 @@ impl Core {
     /// Starts the next job if none is running and there is something to do.
     fn proceed(&mut self) {
         if self.busy || !self.ready {
+            self.pause_or_go_on();
             return;
         }
         crate::fail_point!("writer::proceed");
         self.pass_barriers();
-        let batch = self.lanes.take(self.config.batch_rows, self.config.batch_bytes);
+        self.backlog.pause(false);
+        let more = More::new(&self.backlog, &self.config);
+        let batch = more.take();
         let wanted = if batch.is_empty() { self.commands.len() } else { COMMANDS_PER_JOB };
         let commands: Vec<Administer> = self.commands.drain(..wanted.min(self.commands.len())).collect();
         if batch.is_empty() && commands.is_empty() {
@@ -159,11 +166,21 @@ impl Core {
             return;
         }
         self.busy = true;
-        self.effects.push(Effect::Run { job: Job { batch, commands }, pause: Duration::ZERO });
+        self.pause_or_go_on();
+        self.effects
+            .push(Effect::Run { job: Job { batch, commands, more: Some(more) }, pause: Duration::ZERO });
+    }
+
+    /// A running job takes batch after batch, unless something waits that only this core can do.
+    fn pause_or_go_on(&self) {
+        self.backlog.pause(!self.commands.is_empty() || !self.barriers.is_empty());
     }
 
     /// The job has ended, at `now`.
     pub fn finished(&mut self, done: Done, now: Instant) {
+        if done.batches > 0 {
+            self.failing_since = None;
+        }
         match done.failed {
             Some((batch, err)) if !batch.is_empty() => self.failed(batch, &err, now),
             _ => self.next(),
@@ -174,7 +191,7 @@ impl Core {
     /// all the same, so a new token has to say how far the log goes; or not, and then what is
     /// queued was built on nothing.
     pub fn panicked(&mut self) {
-        self.lanes = Lanes::after_loss(self.shards);
+        self.backlog = Backlog::new(Lanes::after_loss(self.shards));
         self.failing_since = None;
         self.busy = false;
         self.ready = false;
@@ -196,7 +213,10 @@ impl Core {
             tracing::warn!(rows = batch.len(), "a transaction failed and is tried again: {err}");
             let pause = Duration::from_millis(self.config.retry_pause_ms);
             // `busy` stays set: nothing overtakes the batch.
-            self.effects.push(Effect::Run { job: Job { batch, commands: vec![] }, pause });
+            self.effects.push(Effect::Run {
+                job: Job { batch, commands: vec![], more: Some(More::new(&self.backlog, &self.config)) },
+                pause,
+            });
             return;
         }
         self.give_up(&batch, err);
@@ -212,7 +232,7 @@ impl Core {
         let devices: HashMap<DeviceSn, usize> =
             batch.iter().map(|queued| (queued.item.device_sn.clone(), queued.shard)).collect();
         let mut by_shard: BTreeMap<usize, Vec<DeviceSn>> = BTreeMap::new();
-        let dependants = self.lanes.give_up(&devices);
+        let dependants = self.backlog.with(|lanes| lanes.give_up(&devices));
         for queued in batch.iter().chain(&dependants) {
             let devices = by_shard.entry(queued.shard).or_default();
             if !devices.contains(&queued.item.device_sn) {
@@ -233,15 +253,24 @@ impl Core {
 
     /// Answers the barriers of shards that have nothing queued. Nothing is in flight here.
     fn pass_barriers(&mut self) {
-        let lanes = &self.lanes;
+        let backlog = &self.backlog;
         let (passed, waiting): (Vec<Barrier>, Vec<Barrier>) =
             std::mem::take(&mut self.barriers).into_iter().partition(|barrier| match &barrier.devices {
                 Some(_) => true,
-                None => !lanes.holds_of_shard(barrier.shard),
+                None => backlog.with(|lanes| !lanes.holds_of_shard(barrier.shard)),
             });
         self.barriers = waiting;
         for Barrier { shard, token, .. } in passed {
             self.effects.push(Effect::Notify { shard, notice: ShardNotice::BarrierPassed { token } });
         }
+    }
+}
+
+impl Drop for Core {
+    /// A job of a writer that is gone ends with the batch that it has, and what is queued is dropped,
+    /// which answers its receipts.
+    fn drop(&mut self) {
+        self.backlog.pause(true);
+        self.backlog.with(|lanes| *lanes = Lanes::default());
     }
 }

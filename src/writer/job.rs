@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
 
+use super::backlog::More;
 use super::lanes::Queued;
 use super::messages::{Administer, CommittedItem, ShardNotice};
 use crate::domain::alert::AlertChange;
@@ -44,11 +45,18 @@ pub struct Announce {
 #[derive(Default)]
 pub struct Job {
     pub batch: Vec<Queued>,
+    /// After that batch.
     pub commands: Vec<Administer>,
+    /// Batches after those, as long as there are any.
+    pub more: Option<More>,
 }
 
-/// How it ended. A batch that failed comes back for another try.
+/// How it ended.
+#[derive(Default)]
 pub struct Done {
+    /// So many have committed.
+    pub batches: usize,
+    /// The one that did not, for another try.
     pub failed: Option<(Vec<Queued>, StorageError)>,
 }
 
@@ -60,43 +68,23 @@ pub fn run(
     announce: &Announce,
 ) -> Done {
     crate::fail_point!("writer::job");
+    let Job { batch, commands, more } = job;
+    let mut done = Done::default();
     let mut token = match slot.take().map_or_else(|| WriteToken::open(database), Ok) {
         Ok(token) => token,
-        Err(err) => return refuse(job, err),
+        Err(err) => {
+            refuse(commands);
+            return Done { failed: Some((batch, err)), ..done };
+        }
     };
     // After a panic the last offset comes from the log, and whatever had committed shows.
     announce.watermark.advance(token.last_offset());
 
-    if !job.batch.is_empty() {
-        let begun = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| token.commit(&entries(&job.batch)))) {
-            Ok(Ok(committed)) => {
-                crate::fail_point!("writer::committed");
-                announce.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
-                announce.watermark.advance(token.last_offset());
-                crate::fail_point!("writer::announce");
-                announce.committed(job.batch, committed);
-            }
-            Ok(Err(err)) => {
-                // A connection whose COMMIT or ROLLBACK failed may be of no use any more, so the
-                // next try gets a new one.
-                for command in job.commands {
-                    let _ = command.reply.send(Err(CommandError::WriterAway));
-                }
-                return Done { failed: Some((job.batch, err)) };
-            }
-            Err(panic) => {
-                // The connection may be inside a transaction: it is dropped, not put back.
-                count_panic(&announce.metrics);
-                let err = StorageError::Panicked(panic_text(&*panic));
-                for command in job.commands {
-                    let _ = command.reply.send(Err(CommandError::WriterAway));
-                }
-                return Done { failed: Some((job.batch, err)) };
-            }
-        }
+    if let Err(failed) = store(&mut token, batch, announce, &mut done) {
+        refuse(commands);
+        return Done { failed: Some(failed), ..done };
     }
-    for Administer { command, reply } in job.commands {
+    for Administer { command, reply } in commands {
         let now = announce.clock.now();
         match catch_unwind(AssertUnwindSafe(|| token.execute(command, now))) {
             // Whoever asked may have gone.
@@ -105,19 +93,53 @@ pub fn run(
                 count_panic(&announce.metrics);
                 tracing::error!("a command panicked: {}", panic_text(&*panic));
                 let _ = reply.send(Err(CommandError::WriterAway));
-                return Done { failed: None };
+                return done;
             }
         }
     }
+    while let Some(batch) = more.as_ref().map(More::take).filter(|batch| !batch.is_empty()) {
+        if let Err(failed) = store(&mut token, batch, announce, &mut done) {
+            return Done { failed: Some(failed), ..done };
+        }
+    }
     *slot = Some(token);
-    Done { failed: None }
+    done
 }
 
-fn refuse(job: Job, err: StorageError) -> Done {
-    for command in job.commands {
+/// Commits a batch and announces it. One that failed comes back, and the token is not to be used
+/// again: a connection whose COMMIT or ROLLBACK failed may be of no use, or be inside a transaction.
+fn store(
+    token: &mut WriteToken,
+    batch: Vec<Queued>,
+    announce: &Announce,
+    done: &mut Done,
+) -> Result<(), (Vec<Queued>, StorageError)> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    match catch_unwind(AssertUnwindSafe(|| token.commit(&entries(&batch)))) {
+        Ok(Ok(committed)) => {
+            crate::fail_point!("writer::committed");
+            announce.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
+            announce.watermark.advance(token.last_offset());
+            crate::fail_point!("writer::announce");
+            done.batches += 1;
+            announce.committed(batch, committed);
+            Ok(())
+        }
+        Ok(Err(err)) => Err((batch, err)),
+        Err(panic) => {
+            count_panic(&announce.metrics);
+            Err((batch, StorageError::Panicked(panic_text(&*panic))))
+        }
+    }
+}
+
+fn refuse(commands: Vec<Administer>) {
+    for command in commands {
         let _ = command.reply.send(Err(CommandError::WriterAway));
     }
-    Done { failed: Some((job.batch, err)) }
 }
 
 fn count_panic(metrics: &Metrics) {

@@ -1,6 +1,7 @@
 //! BatchWriter: the only one who begins a write transaction.
 
 pub mod actor;
+pub mod backlog;
 pub mod client;
 pub mod core;
 pub mod job;

@@ -50,7 +50,7 @@ impl Scene {
 async fn a_shard_that_reloads_while_an_old_transaction_runs_is_told_to_wait_for_it() {
     let scene = Scene::new();
     let writer = scene.start();
-    scene.until_told("writer restarted").await;
+    scene.until_told("barrier passed").await;
     let (items, mut answers) = decided("A", &[1]);
     let lock = WriteLock::take(scene.database.path());
     write(&writer, items);

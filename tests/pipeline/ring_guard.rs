@@ -149,6 +149,7 @@ async fn every_watch_is_armed_after_a_start_on_a_directory_that_was_in_use() {
 async fn a_watch_that_was_refused_is_armed() {
     let app = TestApp::start_with(|config| {
         config.watch.ring_guard = true;
+        config.watch.ring_guard_silence_s = 90;
         // Too little room for a large health record.
         config.admission.capacity_kib = 64;
         config.admission.reserve_above_vitals_kib = 62;

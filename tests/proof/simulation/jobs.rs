@@ -179,7 +179,10 @@ impl World {
                 token.commit(&entries).expect("a commit");
                 drop(entries);
                 if fate == Fate::OutcomeLost {
-                    End::Done(Done { failed: Some((job.batch, StorageError::Panicked("simulated".into()))) })
+                    End::Done(Done {
+                        batches: 0,
+                        failed: Some((job.batch, StorageError::Panicked("simulated".into()))),
+                    })
                 } else {
                     if self.chance.percent(50) {
                         writer.announce.watermark.advance(token.last_offset());
@@ -188,12 +191,12 @@ impl World {
                 }
             }
         };
-        if let End::Done(Done { failed: Some((batch, err)) }) = &end {
+        if let End::Done(Done { failed: Some((batch, err)), .. }) = &end {
             let kind = std::mem::discriminant(err);
             trace::note(format!("  failed, {} items: {kind:?}", batch.len()));
         }
         if incarnation == writer.incarnation {
-            let failed = !matches!(end, End::Done(Done { failed: None }));
+            let failed = !matches!(end, End::Done(Done { failed: None, .. }));
             writer.ends.push_back(if takes_over { End::TookOver } else { end });
             if takes_over && failed {
                 writer.take_over();

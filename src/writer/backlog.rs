@@ -1,0 +1,64 @@
+//! The lanes as the writer and its running job share them: the job takes the next batch itself, so
+//! that between two transactions nobody has to be woken up.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::lanes::{Lanes, Queued};
+use crate::config::WriterConfig;
+
+/// One per writer. Its lock is held for moments only, and never across a transaction.
+#[derive(Debug, Clone)]
+pub struct Backlog {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    lanes: Lanes,
+    /// The running job shall end with the batch that it has: something else is to be done.
+    paused: bool,
+}
+
+impl Backlog {
+    pub fn new(lanes: Lanes) -> Self {
+        Self { shared: Arc::new(Mutex::new(Shared { lanes, paused: false })) }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // What panics in there is a fault of the lanes, and ends the writer anyway.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn with<T>(&self, use_lanes: impl FnOnce(&mut Lanes) -> T) -> T {
+        use_lanes(&mut self.shared().lanes)
+    }
+
+    /// Lets a running job go on, or not.
+    pub fn pause(&self, paused: bool) {
+        self.shared().paused = paused;
+    }
+
+    /// The next batch; nothing while it is paused.
+    fn next(&self, rows_max: usize, bytes_max: usize) -> Vec<Queued> {
+        let mut shared = self.shared();
+        if shared.paused { Vec::new() } else { shared.lanes.take(rows_max, bytes_max) }
+    }
+}
+
+/// Where a job finds what to do after its own batch.
+#[derive(Debug, Clone)]
+pub struct More {
+    pub backlog: Backlog,
+    pub rows_max: usize,
+    pub bytes_max: usize,
+}
+
+impl More {
+    pub fn new(backlog: &Backlog, config: &WriterConfig) -> Self {
+        Self { backlog: backlog.clone(), rows_max: config.batch_rows, bytes_max: config.batch_bytes }
+    }
+
+    pub fn take(&self) -> Vec<Queued> {
+        self.backlog.next(self.rows_max, self.bytes_max)
+    }
+}
