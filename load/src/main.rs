@@ -31,7 +31,7 @@ enum Command {
     /// Requests per second and latency of the server beside a bare ceiling, and event to socket when idle
     Bench(bench::BenchArgs),
     /// The bare ceiling: reads, decodes, answers, stores nothing. Started by `bench`
-    #[command(hide = true)]
+    #[command(hide = true, name = "bare-ceiling")]
     Ceiling(ceiling::CeilingArgs),
     /// Runs a scenario against a server: figures, plots, and whether every promise was kept. `run`
     /// may be left out

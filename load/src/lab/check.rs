@@ -83,9 +83,10 @@ pub fn check(told: &Told, stored: &Stored, watched: &Watched, fleet: &Fleet) -> 
         stored.keys.iter().filter(|key| !promised.contains(key) && !unsure.contains(key)).collect();
     let unanswered = stored.keys.iter().filter(|key| !promised.contains(key) && unsure.contains(key)).count();
     let twice = stored.twice.iter().chain(&told.false_duplicates).map(name);
-    let other_id = told.critical.iter().filter(|event| {
-        stored.event_ids.get(&event.key).is_some_and(|id| *id != event.event_id)
-    });
+    let other_id = told
+        .critical
+        .iter()
+        .filter(|event| stored.event_ids.get(&event.key).is_some_and(|id| *id != event.event_id));
     let corpus_lost = told.corpus_events.iter().filter(|id| !stored.other_events.contains(id));
 
     let mut offset_of: HashMap<u128, u64> = HashMap::new();
@@ -102,7 +103,11 @@ pub fn check(told: &Told, stored: &Stored, watched: &Watched, fleet: &Fleet) -> 
         Check::new("answered 200 is stored", promised.len(), lost),
         Check::new("stored was sent", stored.keys.len(), sorted(never_sent)),
         Check::new("stored once", stored.keys.len(), twice),
-        Check::new("the id answered is the id stored", told.critical.len(), other_id.map(|event| name(&event.key))),
+        Check::new(
+            "the id answered is the id stored",
+            told.critical.len(),
+            other_id.map(|event| name(&event.key)),
+        ),
         Check::new(
             "a critical event changed an alert, once",
             told.critical.len(),
@@ -163,7 +168,9 @@ fn check_screens(stored: &Stored, watched: &Watched, last_needed: u64) -> Vec<Ch
             }
         }
         foreign.extend(
-            seen.iter().filter(|offset| !known.contains(offset)).map(|offset| format!("offset {offset} ({dashboard})")),
+            seen.iter()
+                .filter(|offset| !known.contains(offset))
+                .map(|offset| format!("offset {offset} ({dashboard})")),
         );
         disorder.extend(
             life.seen
@@ -191,7 +198,8 @@ fn check_screens(stored: &Stored, watched: &Watched, last_needed: u64) -> Vec<Ch
 /// Whether a gap covers the change, and its snapshot shows the alert.
 fn gap_of(life: &Life, change: &Change) -> Option<bool> {
     let gap = life.gaps.iter().find(|gap| change.offset > gap.after && change.offset <= gap.to)?;
-    let shown = change.alert_id.is_empty() || gap.truncated || gap.alerts.binary_search(&change.alert_id).is_ok();
+    let shown =
+        change.alert_id.is_empty() || gap.truncated || gap.alerts.binary_search(&change.alert_id).is_ok();
     Some(shown)
 }
 

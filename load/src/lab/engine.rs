@@ -100,8 +100,8 @@ pub fn run_plan(plan: Plan) -> anyhow::Result<Ledger> {
 async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
     let Plan { scenario, server, requests, corpus_bodies, live, ready, start } = plan;
     let connections: Vec<Connection> = stream::iter(0..scenario.connections())
-        .map(|_| Connection::open(server))
-        .buffer_unordered(CONNECTING_MAX)
+        .map(|device| start_up(server, &requests, device))
+        .buffered(CONNECTING_MAX)
         .try_collect()
         .await
         .with_context(|| format!("open {} connections to {server}", scenario.connections()))?;
@@ -167,7 +167,10 @@ async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
                 let (device, kind) = of.unwrap_or_else(|| (lane.next_device(), engine.draw()));
                 if engine.waiting.get() < WAITING_MAX {
                     let key = engine.key(kind, device);
-                    lane.push(&engine, Job { key, due_ns: arrival.due_ns, phase: index as u8, tries: 0, held: false });
+                    lane.push(
+                        &engine,
+                        Job { key, due_ns: arrival.due_ns, phase: index as u8, tries: 0, held: false },
+                    );
                 } else {
                     engine.ledger.borrow_mut().unsent += 1;
                 }
@@ -191,6 +194,15 @@ async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
     ledger.end_second();
     let phases = ledger.phases.len();
     Ok(std::mem::replace(&mut *ledger, Ledger::new(phases)))
+}
+
+/// A watch that starts fetches its settings; its connection is then kept as long as an idle one is.
+async fn start_up(server: SocketAddr, requests: &Requests, device: u32) -> std::io::Result<Connection> {
+    let mut connection = Connection::open(server).await?;
+    let mut request = Vec::new();
+    requests.write(Key::new(Kind::Config, device, 0), &mut request);
+    connection.exchange(&request).await?;
+    Ok(connection)
 }
 
 /// Opening it lets every ring go at once; what it held is due from then on.

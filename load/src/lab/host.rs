@@ -59,7 +59,8 @@ impl Host {
             remote || server.ip().is_loopback(),
             "{server} is another machine: --allow-remote says that you may load it"
         );
-        let token = token.context("--target needs --token (or WATCHPOST_TOKEN): the results are checked by REST")?;
+        let token =
+            token.context("--target needs --token (or WATCHPOST_TOKEN): the results are checked by REST")?;
         Ok(Self { door: Door { server, token }, own: None })
     }
 
@@ -85,8 +86,7 @@ impl Host {
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         let own = self.own.as_mut().context("only a server that the lab started can be started again")?;
         let dir = own.dir.path();
-        own.process =
-            Some(server::start_process(&own.binary, dir, self.door.server, &own.settings).await?);
+        own.process = Some(server::start_process(&own.binary, dir, self.door.server, &own.settings).await?);
         Ok(())
     }
 
@@ -115,6 +115,9 @@ pub fn raise_file_limit(connections: u64) -> anyhow::Result<()> {
             .context("raise the limit of open files")?;
     }
     let have = limit.current.unwrap_or(u64::MAX).max(most);
-    ensure!(connections + 200 <= have, "{connections} connections need more than the {have} open files allowed here (ulimit -n)");
+    ensure!(
+        connections + 200 <= have,
+        "{connections} connections need more than the {have} open files allowed here (ulimit -n)"
+    );
     Ok(())
 }

@@ -161,7 +161,10 @@ async fn exchange(
     sent_ns: u64,
 ) -> Option<Failure> {
     let attempt = async {
-        if connection.is_none() {
+        // As every HTTP client does: a connection that the server closed while it was idle is no
+        // failure of this request.
+        if connection.as_ref().is_none_or(Connection::is_stale) {
+            *connection = None;
             *connection = Connection::open(engine.server).await.ok();
         }
         let open = connection.as_mut().ok_or(Failure::Broken)?;

@@ -61,7 +61,9 @@ impl<'a> Monitor<'a> {
         loop {
             ticks.tick().await;
             let rates = self.look(server());
-            if !self.quiet && let Some((rate, failures)) = rates {
+            if !self.quiet
+                && let Some((rate, failures)) = rates
+            {
                 self.show(rate, failures, count);
             }
             count += 1;

@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn watches_keep_their_periods() {
         let arrivals = dues(&phase("seconds = 600\nrhythm = true"), Arrivals::Even, 40);
-        let count = |wanted| arrivals.iter().filter(|arrival| arrival.of.map(|of| of.1) == Some(wanted)).count();
+        let count =
+            |wanted| arrivals.iter().filter(|arrival| arrival.of.map(|of| of.1) == Some(wanted)).count();
         assert_eq!(count(Kind::Vitals), 400);
         assert_eq!(count(Kind::Device), 80);
         assert_eq!(count(Kind::Config), 40);

@@ -46,7 +46,8 @@ mod tests {
         let result = json!({ "scenario": { "name": "x</script>" }, "commit": "c" });
         let page = page(&result, None);
         assert!(page.contains(r#""commit":"c""#) && page.contains("uPlot"));
-        for outside in ["src=", "@import", "url(", "fetch(", "XMLHttpRequest", "<link", "https://", "http://"] {
+        for outside in ["src=", "@import", "url(", "fetch(", "XMLHttpRequest", "<link", "https://", "http://"]
+        {
             let found = page.replace("http://www.w3.org/", "").contains(outside);
             assert!(!found, "the page has {outside}");
         }

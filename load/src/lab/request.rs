@@ -189,7 +189,8 @@ impl CorpusBody {
     /// All of them, in the order of their names.
     pub fn read_all() -> anyhow::Result<Vec<Self>> {
         let dir: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus");
-        let context = || format!("read the corpus at {} (`corpus` in `mix` needs the checkout)", dir.display());
+        let context =
+            || format!("read the corpus at {} (`corpus` in `mix` needs the checkout)", dir.display());
         let mut bodies = Vec::new();
         for entry in std::fs::read_dir(&dir).with_context(context)? {
             let path = entry?.path();

@@ -26,7 +26,8 @@ pub fn result(scenario: &Scenario, outcome: &Outcome, started: &DateTime<Utc>, w
     let shown = shown(&outcome.ledger.critical, &outcome.watched, &measured, &behaviours);
     let mut total = PhaseBook::new();
     let mut measured_s = 0.0;
-    for (phase, book) in scenario.phase.iter().zip(&outcome.ledger.phases).filter(|(phase, _)| !phase.warm_up) {
+    for (phase, book) in scenario.phase.iter().zip(&outcome.ledger.phases).filter(|(phase, _)| !phase.warm_up)
+    {
         total.merge(book);
         measured_s += phase.seconds;
     }
@@ -212,7 +213,11 @@ fn curve(latencies: &Latencies) -> Value {
     if latencies.is_empty() {
         return json!([]);
     }
-    latencies.curve().into_iter().map(|(quantile, ms)| json!([(quantile * 1e6).round() / 1e6, round(ms)])).collect()
+    latencies
+        .curve()
+        .into_iter()
+        .map(|(quantile, ms)| json!([(quantile * 1e6).round() / 1e6, round(ms)]))
+        .collect()
 }
 
 fn series(outcome: &Outcome, shown: &Shown) -> Value {

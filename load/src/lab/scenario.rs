@@ -313,7 +313,16 @@ macro_rules! shipped {
     };
 }
 shipped![
-    "steady", "fleet", "ceiling", "storm", "burst", "retry-herd", "reconnect", "stalled", "dirty", "soak",
+    "steady",
+    "fleet",
+    "ceiling",
+    "storm",
+    "burst",
+    "retry-herd",
+    "reconnect",
+    "stalled",
+    "dirty",
+    "soak",
 ];
 
 #[cfg(test)]

@@ -104,12 +104,8 @@ pub fn run_screens(plan: ScreensPlan) -> anyhow::Result<Watched> {
 }
 
 async fn run(plan: ScreensPlan) -> anyhow::Result<Watched> {
-    let shared = Rc::new(Shared {
-        door: plan.door,
-        live: plan.live,
-        causes: RefCell::default(),
-        finish: plan.finish,
-    });
+    let shared =
+        Rc::new(Shared { door: plan.door, live: plan.live, causes: RefCell::default(), finish: plan.finish });
     let groups = &plan.groups;
     let all = groups.iter().enumerate().flat_map(|(group, screens)| (0..screens.count).map(move |_| group));
     let opened = futures_util::stream::iter(all)
@@ -160,7 +156,10 @@ async fn first_connection(
             }
         }
     };
-    tokio::time::timeout(FIRST_SNAPSHOT_WITHIN, first).await.context("no snapshot came")?.context("a dashboard")
+    tokio::time::timeout(FIRST_SNAPSHOT_WITHIN, first)
+        .await
+        .context("no snapshot came")?
+        .context("a dashboard")
 }
 
 struct Screen {
@@ -220,7 +219,12 @@ impl Screen {
     }
 
     fn last_offset(&self) -> u64 {
-        self.life.seen.last().map_or(0, |seen| seen.offset).max(self.life.complete_to).max(self.life.from_offset)
+        self.life
+            .seen
+            .last()
+            .map_or(0, |seen| seen.offset)
+            .max(self.life.complete_to)
+            .max(self.life.from_offset)
     }
 
     async fn session(&mut self, mut socket: Socket, stalls: &mut bool, first: bool) -> End {

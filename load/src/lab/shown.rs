@@ -22,11 +22,8 @@ pub struct Shown {
 /// `measured` says of each phase whether it counts in the total; `groups`: the behaviours.
 pub fn shown(critical: &[Promised], watched: &Watched, measured: &[bool], groups: &[Behaviour]) -> Shown {
     let due: HashMap<u128, &Promised> = critical.iter().map(|event| (event.event_id, event)).collect();
-    let event_of: HashMap<u64, &Promised> = watched
-        .causes
-        .iter()
-        .filter_map(|(offset, event)| Some((*offset, *due.get(event)?)))
-        .collect();
+    let event_of: HashMap<u64, &Promised> =
+        watched.causes.iter().filter_map(|(offset, event)| Some((*offset, *due.get(event)?))).collect();
     let mut shown = Shown {
         live: Latencies::new(),
         phases: vec![Latencies::new(); measured.len()],

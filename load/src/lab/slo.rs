@@ -98,7 +98,8 @@ impl Slo {
             match entry {
                 Entry::Run(wanted) => verdicts.push(verdict(None, name, *wanted)),
                 Entry::Phase(figures) => {
-                    let of_phase = figures.iter().map(|(figure, wanted)| verdict(Some(name), figure, *wanted));
+                    let of_phase =
+                        figures.iter().map(|(figure, wanted)| verdict(Some(name), figure, *wanted));
                     verdicts.extend(of_phase);
                 }
             }

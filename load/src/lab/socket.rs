@@ -154,7 +154,8 @@ mod tests {
     fn other_frames_are_read_as_documented() {
         let hello = r#"{"type":"hello","session":"s","epoch":"e","offset":41,"server_time":"x"}"#;
         assert_eq!(parsed(hello), Some(Frame::Hello { epoch: "e".into(), offset: 41 }));
-        let snapshot = r#"{"type":"snapshot","id":"a","offset":3,"alerts":[{"alert_id":"9"},{"alert_id":"1"}]}"#;
+        let snapshot =
+            r#"{"type":"snapshot","id":"a","offset":3,"alerts":[{"alert_id":"9"},{"alert_id":"1"}]}"#;
         let alerts = vec!["1".to_string(), "9".to_string()];
         assert_eq!(parsed(snapshot), Some(Frame::Snapshot { offset: 3, alerts, truncated: false }));
         assert_eq!(parsed(r#"{"type":"gap","from":1,"to":3}"#), Some(Frame::Gap));

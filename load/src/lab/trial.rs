@@ -119,7 +119,9 @@ async fn run_on(
         }
         Ok(())
     };
-    tokio::time::timeout(READY_WITHIN, ready).await.context("not all connections could be made in time")??;
+    tokio::time::timeout(READY_WITHIN, ready)
+        .await
+        .context("not all connections could be made in time")??;
     let start = Instant::now() + LEAD;
     screens_start.send(start).map_err(|_| anyhow!("the dashboards have ended"))?;
     engine_start.send(start).map_err(|_| anyhow!("the watches have ended"))?;
@@ -206,7 +208,8 @@ async fn outages(
             tokio::time::sleep_until(begin.into()).await;
             pid.replace(None);
             host.kill().await?;
-            let back = begin + Duration::from_secs_f64((phase.seconds - BACK_BEFORE_S).max(phase.seconds / 2.0));
+            let back =
+                begin + Duration::from_secs_f64((phase.seconds - BACK_BEFORE_S).max(phase.seconds / 2.0));
             tokio::time::sleep_until(back.into()).await;
             host.start_again().await?;
             pid.replace(host.pid());
