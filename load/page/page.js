@@ -17,6 +17,7 @@
     if (abs >= 10) return value.toFixed(1);
     return abs === 0 ? "0" : value.toFixed(2);
   };
+  const count = (value) => (known(value) ? Math.round(value).toLocaleString("en-US") : "–");
   const percent = (value) => (known(value) ? (value === 100 ? "100" : value.toFixed(value > 99 ? 3 : 1)) : "–");
   const summary = (part, of) => (part && part[of] && part[of].count > 0 ? part[of] : {});
   const s = DATA.series || {}, total = DATA.total || {}, cpu = DATA.cpu || {}, memory = DATA.memory || {};
@@ -34,8 +35,8 @@
   const started = DATA.started_at ? new Date(DATA.started_at) : null;
   $("facts").textContent = [
     started && started.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }),
-    `${number(DATA.scenario.watches)} watches on ${number(DATA.scenario.connections)} connections`,
-    `${number(DATA.scenario.dashboards)} dashboards`, `${number(DATA.scenario.seconds)} s`,
+    `${count(DATA.scenario.watches)} watches on ${count(DATA.scenario.connections)} connections`,
+    `${count(DATA.scenario.dashboards)} dashboards`, `${count(DATA.scenario.seconds)} s`,
     `commit ${DATA.commit}`, DATA.profile === "debug" ? "debug build: says nothing about speed" : null,
     machine.cores && `${machine.cores} cores, ${machine.cpu}, ${machine.file_system}`,
   ].filter(Boolean).join("  ·  ");
@@ -50,7 +51,7 @@
   tile("Latency p50", number(latency.p50_ms), "ms", `mean ${number(latency.mean_ms)} ms`);
   tile("Latency p99", number(latency.p99_ms), "ms", `p99.9 ${number(latency.p999_ms)}, max ${number(latency.max_ms)}`);
   tile("Event to screen p99", number(screen.p99_ms), known(screen.p99_ms) ? "ms" : "",
-    known(screen.p50_ms) ? `p50 ${number(screen.p50_ms)}, ${number(screen.count)} pushes` : "no critical event was pushed");
+    known(screen.p50_ms) ? `p50 ${number(screen.p50_ms)}, ${count(screen.count)} pushes` : "no critical event was pushed");
   tile("Server CPU", number(cpu.server_percent), known(cpu.server_percent) ? "%" : "", `of one core; generator ${number(cpu.generator_percent)} %`);
   tile("Server memory", number(memory.server_rss_peak_mib), known(memory.server_rss_peak_mib) ? "MiB" : "",
     known(memory.server_rss_slope_mib_per_h) && DATA.scenario.seconds >= 600
@@ -59,8 +60,10 @@
   // Plots
   const made = [];
   const font = "12px system-ui, sans-serif";
-  const ms = (v) => (v == null ? "–" : number(v) + " ms");
+  const ms = (v) => (v == null ? "" : number(v) + " ms");
   const seconds = (v) => (v >= 120 && v % 60 === 0 ? v / 60 + " min" : v + " s");
+  // Seconds between others without a value would not be seen as a line.
+  const sparse = (data) => data.slice(1).some((values) => values.filter((value) => value != null).length < values.length / 2);
   function plot(id, build) {
     const node = $(id);
     const draw = () => {
@@ -74,8 +77,8 @@
       const axis = (more) => ({ stroke: css("--soft"), font, grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, ...more });
       const chart = new uPlot({
         width: node.clientWidth, height: id === "latency" ? 250 : 200,
-        padding: [8, 8, 0, 0], cursor: { points: { size: 6 }, drag: { x: true, y: false } },
-        series: [{}, ...series.map((line) => ({ width: 1.75, points: { show: data[0].length < 4 }, spanGaps: false, ...line, stroke: css(line.color) }))],
+        padding: [8, 18, 0, 0], cursor: { points: { size: 6 }, drag: { x: true, y: false } },
+        series: [{}, ...series.map((line) => ({ width: 1.75, points: { show: data[0].length <= 40 || sparse(data), size: 4, fill: css(line.color) }, spanGaps: false, ...line, stroke: css(line.color) }))],
         axes: axes.map(axis), scales, bands, hooks: { drawClear: [(u) => id === "percentiles" || shade(u)] },
       }, data, node);
       made.push({ node, chart });
@@ -116,7 +119,22 @@
     const min = Math.min(...values), max = Math.max(...values);
     return max / min > 50 ? { distr: 3, range: [10 ** Math.floor(Math.log10(min)), 10 ** Math.ceil(Math.log10(max))] } : { range: (u, lo, hi) => [0, hi * 1.12 || 1] };
   };
-  const msAxis = { size: 58, values: (u, at) => at.map((v) => (v == null ? "" : (v >= 1 ? v.toLocaleString("en-US") : String(+v.toPrecision(2))) + " ms")) };
+  const msText = (v) => (v == null ? "" : (v >= 1 ? v.toLocaleString("en-US") : String(+v.toPrecision(2))) + " ms");
+  // On a logarithmic scale the decades alone.
+  const msAxis = {
+    size: 66,
+    values: (u, at) => at.map(msText),
+    splits: (u, i, min, max, step, space) => {
+      if (u.scales.y.distr === 3) {
+        const decades = [];
+        for (let at = Math.round(Math.log10(min)); at <= Math.round(Math.log10(max)); at++) decades.push(10 ** at);
+        return decades;
+      }
+      const splits = [];
+      for (let at = 0; at <= max + step / 1e3; at += step) splits.push(+at.toPrecision(6));
+      return splits;
+    },
+  };
   const positive = (list) => (list || []).map((value) => (value > 0 ? value : null));
   const draws = [
     plot("latency", () => {
@@ -143,10 +161,11 @@
       };
     }),
     plot("throughput", () => ({
-      data: [s.second || [], s.answered || [], (s.failed || []).map((n) => n || null)],
+      // The last second is not a whole one.
+      data: [s.second || [], (s.answered || []).map((n, i, all) => (i + 1 < all.length ? n : null)), (s.failed || []).map((n) => n || null)],
       series: [
-        { label: "succeeded", color: "--blue", fill: css("--blue") + "1f", value: (u, v) => (v == null ? "–" : number(v) + "/s") },
-        { label: "failed", color: "--red", value: (u, v) => (v == null ? "0/s" : number(v) + "/s"), points: { show: true, size: 4 } },
+        { label: "succeeded", color: "--blue", fill: css("--blue") + "1f", value: (u, v) => (v == null ? "" : number(v) + "/s") },
+        { label: "failed", color: "--red", value: (u, v) => (v == null ? "" : number(v) + "/s"), points: { show: true, size: 4 } },
       ],
       axes: [timeAxis, { size: 58, values: (u, at) => at.map((v) => number(v).replace(/\.0+$/, "")) }],
       scales: { x: time, y: { range: (u, min, max) => [0, Math.max(max * 1.12, 1)] } },
@@ -156,16 +175,16 @@
       return {
         data: [s.second || [], ...lists],
         series: [["p50", "--teal"], ["p99", "--violet"], ["max", "--red"]].map(([label, color], i) =>
-          ({ label, color, value: (u, v) => ms(v), width: i === 2 ? 1 : 1.75, dash: i === 2 ? [3, 3] : undefined, spanGaps: true })),
+          ({ label, color, value: (u, v) => ms(v), width: i === 2 ? 1 : 1.75, dash: i === 2 ? [3, 3] : undefined })),
         axes: [timeAxis, msAxis], scales: { x: time, y: spread(...lists) },
       };
     }),
     plot("memory", () => ({
       data: [s.sample_s || [], positive(s.server_rss_mib), s.server_cpu_percent || [], s.generator_cpu_percent || []],
       series: [
-        { label: "memory", color: "--amber", fill: css("--amber") + "1f", scale: "mib", width: 2, value: (u, v) => (v == null ? "–" : number(v) + " MiB") },
-        { label: "server CPU", color: "--blue", scale: "cpu", value: (u, v) => (v == null ? "–" : number(v) + " %") },
-        { label: "generator CPU", color: "--teal", scale: "cpu", dash: [4, 3], value: (u, v) => (v == null ? "–" : number(v) + " %") },
+        { label: "memory", color: "--amber", fill: css("--amber") + "1f", scale: "mib", width: 2, value: (u, v) => (v == null ? "" : number(v) + " MiB") },
+        { label: "server CPU", color: "--blue", scale: "cpu", value: (u, v) => (v == null ? "" : number(v) + " %") },
+        { label: "generator CPU", color: "--teal", scale: "cpu", dash: [4, 3], value: (u, v) => (v == null ? "" : number(v) + " %") },
       ],
       axes: [timeAxis, { scale: "mib", size: 62, values: (u, at) => at.map((v) => v + " MiB") },
         { scale: "cpu", side: 1, size: 46, grid: { show: false }, values: (u, at) => at.map((v) => v + " %") }],
@@ -202,11 +221,11 @@
     [slo.figure.replaceAll("_", " "), (slo.at_most ? "≤ " : "≥ ") + number(slo.limit), number(slo.value), slo.met ? pill("good", "met") : pill("warn", "missed")]));
   table("checks", "Promises", ["what must hold", "compared", ""], (DATA.checks || []).map((check) => [
     check.ok ? check.name : el("div", {}, check.name, el("ul", { class: "ids" }, ...check.first.map((id) => el("li", {}, id)))),
-    number(check.compared), check.ok ? pill("good", "kept") : pill("bad", number(check.broken) + " broken")]));
+    count(check.compared), check.ok ? pill("good", "kept") : pill("bad", count(check.broken) + " broken")]));
   table("dashboards", "Dashboards", ["behaviour", "dashboards", "connections", "pushed", "gaps", "p50", "p99 ms"],
     (DATA.dashboards || []).map((group) => {
       const shown = summary(group, "screen");
-      return [group.behaviour, number(group.count), number(group.connections), number(group.pushed), number(group.gaps), number(shown.p50_ms), number(shown.p99_ms)];
+      return [group.behaviour, count(group.count), count(group.connections), count(group.pushed), count(group.gaps), number(shown.p50_ms), number(shown.p99_ms)];
     }));
   if (DATA.compared) {
     table("compared", `Compared with ${DATA.compared.commit}`, ["figure", "then", "now", "ratio"], DATA.compared.pairs.map((pair) =>
@@ -214,14 +233,14 @@
         pair.ratio == null ? "–" : pair.better == null ? "× " + pair.ratio.toFixed(2) : pill(pair.better ? "good" : "bad", "× " + pair.ratio.toFixed(2))]));
   }
   const counts = DATA.counts || {};
-  const failures = Object.entries(total.failures || {}).map(([name, count]) => `${number(count)} × ${name}`).join(", ");
+  const failures = Object.entries(total.failures || {}).map(([name, times]) => `${number(times)} × ${name}`).join(", ");
   $("footer").textContent = [
-    `${number(counts.stored)} uploads stored, ${number(counts.stored_unanswered)} of them without a 200.`,
+    `${count(counts.stored)} uploads stored, ${count(counts.stored_unanswered)} of them without a 200.`,
     failures && `Not answered with success: ${failures}.`,
-    DATA.unsent ? `${number(DATA.unsent)} were never sent.` : null,
-    DATA.dropped_from_rings ? `${number(DATA.dropped_from_rings)} dropped from full rings.` : null,
+    DATA.unsent ? `${count(DATA.unsent)} were never sent.` : null,
+    DATA.dropped_from_rings ? `${count(DATA.dropped_from_rings)} dropped from full rings.` : null,
     known(DATA.replayed_s) ? `The last ring was empty ${number(DATA.replayed_s)} s after the outage.` : null,
-    `${number(counts.pushed)} alert frames, ${number(counts.resumed)} of them after a reconnect.`,
+    `${count(counts.pushed)} alert frames, ${count(counts.resumed)} of them after a reconnect.`,
     `Requests left ${number((DATA.send_lag || {}).p99_ms)} ms after they were due (p99); latencies include that.`,
     "Drag across a plot to look closer, double-click to go back.",
   ].filter(Boolean).join(" ");

@@ -136,6 +136,7 @@ fn load(phase: &Phase) -> String {
     let load = match (phase.rate, phase.rate_to, phase.closed) {
         (Some(from), Some(to), _) => format!("{from:.0} to {to:.0}/s"),
         (Some(rate), None, _) => format!("{rate:.0}/s"),
+        (None, _, Some(1)) => "closed loop, 1 connection".into(),
         (None, _, Some(closed)) => format!("closed loop, {closed} connections"),
         (None, _, None) => "watches' own rhythm".into(),
     };
