@@ -156,13 +156,13 @@
         data: [quantiles.map(rest), ...lists],
         series: [["answer", "--blue"], ["from sending", "--teal"], ["screen", "--amber"]].map(([label, color]) =>
           ({ label, color, value: (u, v) => ms(v) })),
-        axes: [{ size: 30, splits: () => ticks, values: (u, at) => at.map((v) => (v === 0 ? "0" : "p" + (v === 1 ? "90" : v === 2 ? "99" : "99." + "9".repeat(v - 2)))) }, msAxis],
+        axes: [{ size: 30, splits: (u, i, min, max) => ticks.filter((tick) => tick <= max - 0.15), values: (u, at) => at.map((v) => (v === 0 ? "0" : "p" + (v === 1 ? "90" : v === 2 ? "99" : "99." + "9".repeat(v - 2)))) }, msAxis],
         scales: { x: { time: false, range: (u, min, max) => [0, Math.max(max, 1)] }, y: spread(...lists) },
       };
     }),
     plot("throughput", () => ({
-      // The last second is not a whole one.
-      data: [s.second || [], (s.answered || []).map((n, i, all) => (i + 1 < all.length ? n : null)), (s.failed || []).map((n) => n || null)],
+      // What comes after the end is not a whole second.
+      data: [s.second || [], (s.answered || []).map((n, i) => (s.second[i] + 1 <= Math.ceil(end) ? n : null)), (s.failed || []).map((n) => n || null)],
       series: [
         { label: "succeeded", color: "--blue", fill: css("--blue") + "1f", value: (u, v) => (v == null ? "" : number(v) + "/s") },
         { label: "failed", color: "--red", value: (u, v) => (v == null ? "" : number(v) + "/s"), points: { show: true, size: 4 } },

@@ -15,6 +15,8 @@ pub const WATCHES_MAX: u32 = 1_000_000;
 pub const CONNECTIONS_MAX: u32 = 20_000;
 pub const SCREENS_MAX: u32 = 5_000;
 pub const RATE_MAX: f64 = 200_000.0;
+/// Of what a dashboard does.
+const TIME_MIN_S: f64 = 0.01;
 pub const PHASES_MAX: usize = 64;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -203,7 +205,8 @@ impl Scenario {
         }
         for group in &mut self.dashboards {
             for time in [&mut group.every_s, &mut group.away_s, &mut group.from_s, &mut group.for_s] {
-                *time *= factor;
+                // Too short to be anything, but still valid.
+                *time = (*time * factor).max(TIME_MIN_S.min(*time));
             }
         }
     }
@@ -251,7 +254,7 @@ impl Scenario {
         for group in &self.dashboards {
             for (name, time) in [("every_s", group.every_s), ("away_s", group.away_s), ("for_s", group.for_s)]
             {
-                within(name, time, 0.001, SECONDS_MAX)?;
+                within(name, time, TIME_MIN_S, SECONDS_MAX)?;
             }
             within("from_s", group.from_s, 0.0, SECONDS_MAX)?;
         }
