@@ -179,7 +179,11 @@ fn check_screens(stored: &Stored, watched: &Watched, last_needed: u64) -> Vec<Ch
                 .map(|pair| format!("offset {} after {} ({dashboard})", pair[1].offset, pair[0].offset)),
         );
         if life.complete_to < last_needed {
-            behind.push(format!("{dashboard} at offset {} of {last_needed}", life.complete_to));
+            let last = life.seen.last().map_or(0, |seen| seen.offset);
+            behind.push(format!(
+                "{dashboard} at offset {} of {last_needed}, its last push was {last}, {} connections",
+                life.complete_to, life.connections
+            ));
         }
         faults.extend(life.faults.iter().map(|fault| format!("{fault} ({dashboard})")));
     }
