@@ -20,8 +20,9 @@ use super::screens::Door;
 pub type Socket = WebSocketStream<TcpStream>;
 
 const READ_BUFFER_BYTES: usize = 16 * 1024;
-/// Of a dashboard that stops reading: the kernel must not take megabytes in its place.
-const SMALL_RECEIVE_BYTES: u32 = 16 * 1024;
+/// Of a dashboard that stops reading: the kernel must not take megabytes in its place. Not less
+/// than two segments of loopback, or TCP crawls by its persist timer when reading goes on.
+const SMALL_RECEIVE_BYTES: u32 = 128 * 1024;
 
 /// Longer than the server takes to notice a commit in any case (`session.reconcile_ms`).
 const SETTLED_FOR: Duration = Duration::from_millis(500);
