@@ -163,8 +163,8 @@ impl Default for StorageConfig {
             readers: 4,
             reader_timeout_ms: 2_000,
             busy_timeout_ms: 2_000,
-            checkpoint_pages: 4_096,
-            checkpoint_interval_ms: 250,
+            checkpoint_pages: 65_536,
+            checkpoint_interval_ms: 100,
         }
     }
 }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 /// As long as the serial numbers of real watches.
 pub const SERIAL: &str = "################";
+/// Length of a serial number.
+pub const SERIAL_CHARS: usize = SERIAL.len();
 const SERIAL_PREFIX: &[u8] = b"BENCH";
 /// As long as `yyyy-MM-dd HH:mm:ss`.
 pub const TIME: &str = "@@@@@@@@@@@@@@@@@@@";
@@ -144,11 +146,15 @@ impl Template {
 
     /// Puts the whole request into `out`. `at_s`: seconds since 1970.
     pub fn write(&self, device: u64, at_s: i64, out: &mut Vec<u8>) {
+        self.write_as(&serial(device), at_s, out);
+    }
+
+    /// As [`Template::write`], for a device with this serial number.
+    pub fn write_as(&self, serial: &[u8; SERIAL_CHARS], at_s: i64, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&self.bytes);
-        let serial = serial(device);
         for at in &self.serials_at {
-            out[*at..at + serial.len()].copy_from_slice(&serial);
+            out[*at..at + serial.len()].copy_from_slice(serial);
         }
         let epoch = u64::try_from(at_s).unwrap_or_default();
         for at in &self.epochs_at {

@@ -48,6 +48,7 @@ where
         .workers(workers)
         .max_connections(config.connections_per_worker_max)
         .backlog(BACKLOG)
+        .tcp_nodelay(true)
         .keep_alive(Duration::from_secs(config.keep_alive_s))
         .client_request_timeout(Duration::from_millis(config.client_timeout_ms))
         .shutdown_timeout(1)

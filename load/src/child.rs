@@ -91,6 +91,11 @@ impl ServerProcess {
         ensure!(status.success(), "{} ended with {status}", self.name);
         Ok(())
     }
+
+    /// SIGKILL, and its end.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("kill {}", self.name))
+    }
 }
 
 fn ready_address(line: &str) -> Option<SocketAddr> {

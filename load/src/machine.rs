@@ -15,10 +15,19 @@ pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
 
 /// Largest resident memory of a process so far, KiB.
 pub fn resident_max_kib(pid: u32) -> anyhow::Result<u64> {
+    status_kib(pid, "VmHWM")
+}
+
+/// Resident memory of a process now, KiB.
+pub fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+    status_kib(pid, "VmRSS")
+}
+
+fn status_kib(pid: u32, name: &str) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let value = field(&text, "VmHWM").and_then(|value| value.trim_end_matches("kB").trim().parse().ok());
-    value.with_context(|| format!("{path} has no VmHWM"))
+    let value = field(&text, name).and_then(|value| value.trim_end_matches("kB").trim().parse().ok());
+    value.with_context(|| format!("{path} has no {name}"))
 }
 
 /// Cores, CPU, kernel, and the file system that commits go to.

@@ -1,5 +1,6 @@
 //! The server that is measured: the real binary, in a fresh data directory.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -46,24 +47,48 @@ impl Server {
             .prefix("watchpost-bench-")
             .tempdir_in(work_dir)
             .with_context(|| format!("make a data directory in {}", work_dir.display()))?;
-        let mut command = Command::new(binary);
-        // The settings of whoever runs this are not those that are to be measured.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
-            command.env_remove(name);
-        }
-        command.args(["serve", "--listen", "127.0.0.1:0", "--set", "telemetry.log=warn", "--data-dir"]);
-        command.arg(dir.path());
-        if devices > DeviceConfig::default().devices_unbound_max as u64 {
-            command.args(["--set", &format!("device.devices_unbound_max={devices}")]);
-        }
-        Ok(Self { process: ServerProcess::start("watchpost", command).await?, dir })
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self { process: start_process(binary, dir.path(), listen, &room_for(devices)).await?, dir })
     }
 
     pub fn admin_token(&self) -> anyhow::Result<String> {
-        let path = self.dir.path().join(ADMIN_TOKEN_FILE);
-        let token = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        Ok(token.trim().to_owned())
+        admin_token(self.dir.path())
     }
+}
+
+/// The settings, as `--set` takes them, for this many devices that nobody is bound to.
+pub fn room_for(devices: u64) -> Vec<String> {
+    match devices > DeviceConfig::default().devices_unbound_max as u64 {
+        true => vec![format!("device.devices_unbound_max={devices}")],
+        false => Vec::new(),
+    }
+}
+
+/// With default settings, but for logs and `settings`.
+pub async fn start_process(
+    binary: &Path,
+    data_dir: &Path,
+    listen: SocketAddr,
+    settings: &[String],
+) -> anyhow::Result<ServerProcess> {
+    let mut command = Command::new(binary);
+    // The settings of whoever runs this are not those that are to be measured.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
+        command.env_remove(name);
+    }
+    command.args(["serve", "--listen", &listen.to_string(), "--set", "telemetry.log=warn", "--data-dir"]);
+    command.arg(data_dir);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    ServerProcess::start("watchpost", command).await
+}
+
+/// Of the server that has this data directory.
+pub fn admin_token(data_dir: &Path) -> anyhow::Result<String> {
+    let path = data_dir.join(ADMIN_TOKEN_FILE);
+    let token = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(token.trim().to_owned())
 }
 
 fn is_setting(name: &std::ffi::OsStr) -> bool {

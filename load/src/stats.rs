@@ -30,6 +30,19 @@ impl Latencies {
         self.0.add(&other.0).expect("same bounds");
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Quantile and milliseconds, closer to each other the nearer to 1: for a plot.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        const PER_DECADE: u32 = 12;
+        let rest_min = 0.5 / (self.0.len().max(1) as f64);
+        let rests = (0..).map(|step| 10_f64.powf(-f64::from(step) / f64::from(PER_DECADE)));
+        let quantiles = rests.take_while(|rest| *rest > rest_min).map(|rest| 1.0 - rest);
+        quantiles.map(|quantile| (quantile, self.0.value_at_quantile(quantile) as f64 / 1e6)).collect()
+    }
+
     /// `over`: how long it took to record them.
     pub fn summary(&self, over: Duration) -> Summary {
         let ms = |ns: f64| ns / 1e6;

@@ -208,7 +208,8 @@ impl SessionActor {
                 if let Err(err) = filter.check(self.deps.config.vitals_devices_max) {
                     return self.error("bad_filter", &err.to_string());
                 }
-                let (serial, passed) = self.client.subscribe(&id);
+                let resumes_from = since.as_ref().map(|since| since.offset);
+                let (serial, passed) = self.client.subscribe(&id, resumes_from);
                 let subscription = Subscription { serial, filter, since, passed };
                 let session = self.session;
                 self.send_registry(|links| &links.subscribe, Subscribe { session, subscription });

@@ -44,9 +44,10 @@ impl Client {
     }
 
     /// A new subscription in place of the old: its serial, and where the registry notes what it
-    /// passes over.
-    pub fn subscribe(&mut self, id: &str) -> (u64, Passed) {
-        self.served_before = self.served();
+    /// passes over. What comes after the offset that it resumes from has not been served yet,
+    /// whatever `hello` said.
+    pub fn subscribe(&mut self, id: &str, resumes_from: Option<Offset>) -> (u64, Passed) {
+        self.served_before = resumes_from.map_or(self.served(), |from| from.min(self.served()));
         self.serial += 1;
         self.vitals.clear();
         self.shown_until = 0;
@@ -143,23 +144,35 @@ mod tests {
         let mut client = Client::default();
         client.greeted(5);
         assert_eq!((client.served(), client.sent_up_to()), (5, 0));
-        let (serial, passed) = client.subscribe("a");
+        let (serial, passed) = client.subscribe("a", None);
         assert_eq!((client.served(), client.sent_up_to()), (5, 0));
         client.written(serial, 8);
         passed.set(9);
         assert_eq!(client.served(), 9);
         client.written(serial, 12);
         assert_eq!(client.served(), 12);
-        let (newer, _) = client.subscribe("b");
+        let (newer, _) = client.subscribe("b", None);
         client.written(serial, 20);
         assert_eq!((client.served(), client.sent_up_to()), (12, 0));
         assert!(client.id_of(serial).is_none() && client.id_of(newer).is_some());
     }
 
     #[test]
+    fn what_a_resume_has_still_to_bring_is_not_served() {
+        let mut client = Client::default();
+        client.greeted(50);
+        let (serial, _) = client.subscribe("a", Some(7));
+        assert_eq!(client.served(), 7);
+        client.written(serial, 20);
+        assert_eq!(client.served(), 20);
+        client.subscribe("b", Some(90));
+        assert_eq!(client.served(), 20);
+    }
+
+    #[test]
     fn what_was_shown_is_recorded_as_ranges() {
         let mut client = Client::default();
-        let (serial, _) = client.subscribe("a");
+        let (serial, _) = client.subscribe("a", None);
         client.written(serial, 10);
         assert!(!client.show(11));
         assert!(client.show(10));

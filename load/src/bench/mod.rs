@@ -85,7 +85,7 @@ async fn bench(args: &BenchArgs) -> anyhow::Result<()> {
         None => server::build().await?,
     };
     let mut command = Command::new(&own);
-    command.args(["ceiling", "--listen", "127.0.0.1:0"]);
+    command.args(["bare-ceiling", "--listen", "127.0.0.1:0"]);
     let ceiling = ServerProcess::start("ceiling", command).await?;
     let server = Server::start(&binary, &work_dir, args.devices + args.idle_events).await?;
 

@@ -111,7 +111,7 @@ impl Target {
                 };
                 Running::Watchpost(Server::start(&binary, dir.path(), settings.devices).await?)
             }
-            Name::Ceiling => Running::Process(own(name, &["ceiling"]).await?),
+            Name::Ceiling => Running::Process(own(name, &["bare-ceiling"]).await?),
             Name::Prototype | Name::PrototypeBare => {
                 let database = prototype_file(dir.path()).to_string_lossy().into_owned();
                 let mut args = vec!["prototype", "--database", &database];

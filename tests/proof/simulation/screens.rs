@@ -76,7 +76,8 @@ impl World {
         let screen = &mut self.screens[index];
         screen.asked_since = since.is_some();
         let mut session = Session::new(id);
-        let (serial, passed): (u64, Passed) = session.client.subscribe("screen");
+        let (serial, passed): (u64, Passed) =
+            session.client.subscribe("screen", since.as_ref().map(|since| since.offset));
         let subscription = Subscription { serial, filter: screen.view.filter.clone(), since, passed };
         let scope = screen.view.scope.clone();
         screen.session = Some(session);

@@ -1,0 +1,367 @@
+//! A scenario: what is sent how fast by whom, who watches, and what must come of it. Read from TOML.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+
+use super::request::Kind;
+use super::slo::Slo;
+
+/// Limits of a scenario: a run is bounded in time and count.
+pub const SECONDS_MAX: f64 = 24.0 * 3_600.0;
+pub const WATCHES_MAX: u32 = 1_000_000;
+pub const CONNECTIONS_MAX: u32 = 20_000;
+pub const SCREENS_MAX: u32 = 5_000;
+pub const RATE_MAX: f64 = 200_000.0;
+/// Of what a dashboard does.
+const TIME_MIN_S: f64 = 0.01;
+pub const PHASES_MAX: usize = 64;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    pub name: String,
+    /// One sentence for `load list` and the report.
+    pub about: String,
+    pub watches: u32,
+    /// Keep-alive connections; one per watch if it is not said.
+    pub connections: Option<u32>,
+    /// Of the pseudo-random arrivals and mix: the same seed sends the same.
+    #[serde(default = "one")]
+    pub seed: u64,
+    #[serde(default)]
+    pub arrivals: Arrivals,
+    /// A watch that got no 200 sends the same again after this long; 0 is never.
+    #[serde(default)]
+    pub retry_s: f64,
+    /// What a watch keeps while it cannot send; the oldest goes.
+    #[serde(default = "hundred")]
+    pub ring: u32,
+    /// Shares of what is sent.
+    #[serde(default)]
+    pub mix: BTreeMap<Kind, u32>,
+    /// Periods of a watch, for phases with `rhythm = true`.
+    #[serde(default)]
+    pub rhythm: Rhythm,
+    pub phase: Vec<Phase>,
+    #[serde(default)]
+    pub dashboards: Vec<Screens>,
+    /// Settings of the server that the lab starts, as `--set` takes them.
+    #[serde(default)]
+    pub server: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    pub slo: Slo,
+}
+
+/// How the arrivals of an open loop are spaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// As many watches that know nothing of each other.
+    #[default]
+    Poisson,
+    Even,
+}
+
+/// Seconds between two of the same kind from one watch; 0 is none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rhythm {
+    pub vitals_s: f64,
+    pub device_s: f64,
+    pub messages_s: f64,
+    pub config_s: f64,
+    pub event_s: f64,
+    pub sos_s: f64,
+}
+
+impl Default for Rhythm {
+    /// As the server's settings tell watches, an event a quarter of an hour, an SOS every 10 hours.
+    fn default() -> Self {
+        Self {
+            vitals_s: 60.0,
+            device_s: 300.0,
+            messages_s: 60.0,
+            config_s: 600.0,
+            event_s: 900.0,
+            sos_s: 36_000.0,
+        }
+    }
+}
+
+impl Rhythm {
+    pub fn periods(&self) -> [(Kind, f64); 6] {
+        [
+            (Kind::Vitals, self.vitals_s),
+            (Kind::Device, self.device_s),
+            (Kind::Messages, self.messages_s),
+            (Kind::Config, self.config_s),
+            (Kind::Event, self.event_s),
+            (Kind::Sos, self.sos_s),
+        ]
+    }
+}
+
+/// A stretch of time with one kind of load.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    pub name: String,
+    pub seconds: f64,
+    /// Not in the totals, and no `slo` looks at it.
+    #[serde(default)]
+    pub warm_up: bool,
+    /// Open loop: requests per second, whether answers come or not.
+    pub rate: Option<f64>,
+    /// The rate changes evenly to this one.
+    pub rate_to: Option<f64>,
+    /// Closed loop: this many connections, each sends when it has its answer.
+    pub closed: Option<u32>,
+    /// Every watch by its own timers.
+    #[serde(default)]
+    pub rhythm: bool,
+    /// Nothing gets through: what is due goes into the watches' rings, which are replayed at once
+    /// when the next phase begins.
+    #[serde(default)]
+    pub outage: bool,
+    /// With `outage`: the server is killed when it begins and started again when it ends.
+    #[serde(default)]
+    pub kill_server: bool,
+}
+
+/// Dashboards of one behaviour.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Screens {
+    pub count: u32,
+    #[serde(default)]
+    pub behaviour: Behaviour,
+    /// `reconnect`: seconds from one loss of the connection to the next.
+    #[serde(default = "five")]
+    pub every_s: f64,
+    /// `reconnect`: seconds without a connection.
+    #[serde(default = "unit")]
+    pub away_s: f64,
+    /// `stalled`: seconds from the start of the run until reading stops.
+    #[serde(default)]
+    pub from_s: f64,
+    /// `stalled`: seconds without reading.
+    #[serde(default = "twenty")]
+    pub for_s: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Behaviour {
+    #[default]
+    Read,
+    /// Drops the connection now and then and resumes.
+    Reconnect,
+    /// Stops reading for a while, with the socket open.
+    Stalled,
+}
+
+impl Scenario {
+    /// The error says which key is wrong.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let scenario: Self = toml::from_str(text)?;
+        scenario.validate()?;
+        Ok(scenario)
+    }
+
+    /// A shipped one by its name, or a file.
+    pub fn load(name: &str) -> anyhow::Result<Self> {
+        if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
+            return Self::parse(text).with_context(|| format!("scenario {name}"));
+        }
+        let path = Path::new(name);
+        if !path.exists() {
+            let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            bail!("no scenario and no file is called {name}; there are {}", names.join(", "));
+        }
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
+        Self::parse(&text).with_context(|| format!("scenario {name}"))
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.connections.unwrap_or(self.watches)
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.phase.iter().map(|phase| phase.seconds).sum()
+    }
+
+    pub fn screens(&self) -> u32 {
+        self.dashboards.iter().map(|group| group.count).sum()
+    }
+
+    /// Stretched or shortened so that all phases together take this long.
+    pub fn last(&mut self, seconds: f64) {
+        let factor = seconds / self.seconds();
+        for phase in &mut self.phase {
+            phase.seconds *= factor;
+        }
+        for group in &mut self.dashboards {
+            for time in [&mut group.every_s, &mut group.away_s, &mut group.from_s, &mut group.for_s] {
+                // Too short to be anything, but still valid.
+                *time = (*time * factor).max(TIME_MIN_S.min(*time));
+            }
+        }
+    }
+
+    /// Watches, connections, rates and dashboards times `factor`, at least one of each.
+    pub fn scale(&mut self, factor: f64) {
+        let count = |count: &mut u32| *count = ((f64::from(*count) * factor).round() as u32).max(1);
+        count(&mut self.watches);
+        self.connections.iter_mut().for_each(count);
+        for phase in &mut self.phase {
+            phase.closed.iter_mut().for_each(count);
+            for rate in [&mut phase.rate, &mut phase.rate_to].into_iter().flatten() {
+                *rate = (*rate * factor).max(1.0);
+            }
+        }
+        self.dashboards.iter_mut().for_each(|group| count(&mut group.count));
+    }
+
+    /// Errors name the key. Called again after scaling.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        within("watches", f64::from(self.watches), 1.0, f64::from(WATCHES_MAX))?;
+        within("connections", f64::from(self.connections()), 1.0, f64::from(CONNECTIONS_MAX))?;
+        ensure!(
+            self.connections() <= self.watches,
+            "connections: {} are more than the {} watches",
+            self.connections(),
+            self.watches
+        );
+        within("retry_s", self.retry_s, 0.0, 3_600.0)?;
+        within("ring", f64::from(self.ring), 1.0, 1_000.0)?;
+        within("dashboards.count", f64::from(self.screens()), 0.0, f64::from(SCREENS_MAX))?;
+        for (_, period) in self.rhythm.periods() {
+            within("rhythm", period, 0.0, SECONDS_MAX * 10.0)?;
+        }
+        ensure!(
+            !self.phase.is_empty() && self.phase.len() <= PHASES_MAX,
+            "phase: 1 to {PHASES_MAX} are needed"
+        );
+        within("seconds of all phases", self.seconds(), 0.1, SECONDS_MAX)?;
+        for phase in &self.phase {
+            self.validate_phase(phase).with_context(|| format!("phase {}", phase.name))?;
+        }
+        let last = self.phase.last();
+        ensure!(!last.is_some_and(|phase| phase.outage), "phase: an outage cannot be the last");
+        for group in &self.dashboards {
+            for (name, time) in [("every_s", group.every_s), ("away_s", group.away_s), ("for_s", group.for_s)]
+            {
+                within(name, time, TIME_MIN_S, SECONDS_MAX)?;
+            }
+            within("from_s", group.from_s, 0.0, SECONDS_MAX)?;
+        }
+        let phases: Vec<&str> = self.phase.iter().map(|phase| phase.name.as_str()).collect();
+        self.slo.validate(&phases)
+    }
+
+    fn validate_phase(&self, phase: &Phase) -> anyhow::Result<()> {
+        within("seconds", phase.seconds, 0.0, SECONDS_MAX)?;
+        let loads = [phase.rate.is_some(), phase.closed.is_some(), phase.rhythm];
+        ensure!(
+            loads.iter().filter(|load| **load).count() == 1,
+            "one of `rate`, `closed` and `rhythm` is needed"
+        );
+        ensure!(phase.rhythm || self.mix.values().any(|share| *share > 0), "`mix` has no shares");
+        ensure!(phase.rate_to.is_none() || phase.rate.is_some(), "`rate_to` needs `rate`");
+        ensure!(!phase.outage || phase.closed.is_none(), "an outage needs `rate` or `rhythm`");
+        ensure!(!phase.kill_server || phase.outage, "`kill_server` needs `outage`");
+        for rate in [phase.rate, phase.rate_to].into_iter().flatten() {
+            within("rate", rate, 0.01, RATE_MAX)?;
+        }
+        if let Some(closed) = phase.closed {
+            within("closed", f64::from(closed), 1.0, f64::from(self.connections()))?;
+        }
+        Ok(())
+    }
+}
+
+fn within(name: &str, value: f64, min: f64, max: f64) -> anyhow::Result<()> {
+    ensure!((min..=max).contains(&value), "{name}: {value} is not within {min} and {max}");
+    Ok(())
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+fn five() -> f64 {
+    5.0
+}
+
+fn unit() -> f64 {
+    1.0
+}
+
+fn twenty() -> f64 {
+    20.0
+}
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        /// Name and text of the scenarios that come with the lab.
+        pub const SHIPPED: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*];
+    };
+}
+shipped![
+    "steady",
+    "fleet",
+    "ceiling",
+    "storm",
+    "burst",
+    "retry-herd",
+    "reconnect",
+    "stalled",
+    "dirty",
+    "soak",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_scenario_parses_and_bears_its_name() {
+        for (name, text) in SHIPPED {
+            let scenario = Scenario::parse(text).unwrap_or_else(|err| panic!("{name}: {err:#}"));
+            assert_eq!(scenario.name, *name);
+            assert!(scenario.about.len() > 20, "{name}");
+        }
+    }
+
+    #[test]
+    fn scaling_keeps_a_scenario_valid() {
+        for (name, text) in SHIPPED {
+            let mut scenario = Scenario::parse(text).expect("a scenario");
+            scenario.last(3.0);
+            scenario.scale(0.01);
+            scenario.validate().unwrap_or_else(|err| panic!("{name}: {err:#}"));
+            assert!((scenario.seconds() - 3.0).abs() < 1e-6, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_by_name() {
+        let base = "name = 'x'\nabout = 'x'\nwatches = 10\nmix = { sos = 1 }\n";
+        let fault = |rest: &str| format!("{:#}", Scenario::parse(&format!("{base}{rest}")).expect_err(rest));
+        assert!(fault("[[phase]]\nname = 'a'\nseconds = 1\n").contains("`rate`"));
+        assert!(fault("[[phase]]\nname = 'a'\nseconds = 1\nclosed = 11\n").contains("closed"));
+        assert!(fault("[[phase]]\nname = 'a'\nseconds = 1\nrate = 1\nrates = 1\n").contains("rates"));
+        assert!(fault("[[phase]]\nname = 'a'\nseconds = 1\nrate = 1\noutage = true\n").contains("outage"));
+        assert!(fault("connections = 20\nphase = []\n").contains("connections"));
+        let slo = "[[phase]]\nname = 'a'\nseconds = 1\nrate = 1\n[slo]\np98_ms = 1\n";
+        assert!(fault(slo).contains("p98_ms"));
+    }
+}
