@@ -23,6 +23,10 @@ use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded
 
 /// `shown` is written at most once in this time per session.
 const SHOWN_INTERVAL: Duration = Duration::from_secs(1);
+/// The log is moved into the file when so many items have been stored since, or after
+/// [`CHECKPOINT_AGE_MAX`]: an fsync of the file makes the next commit wait.
+const CHECKPOINT_ITEMS: u64 = 256;
+const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
 
 pub struct BatchWriter {
     supervised: Supervised,
@@ -32,6 +36,8 @@ pub struct BatchWriter {
     announce: Announce,
     checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
     checkpoint_interval: Duration,
+    /// When the log was last moved, and how many items had been taken by then.
+    checkpointed: (Instant, u64),
     /// What a restart resets.
     core: Core,
 }
@@ -53,6 +59,7 @@ impl BatchWriter {
             token,
             announce,
             checkpointer: Arc::default(),
+            checkpointed: (Instant::now(), 0),
         }
     }
 
@@ -140,6 +147,14 @@ impl BatchWriter {
     /// connection checkpoints when the log has grown too long.
     fn checkpoint(&mut self, _: &mut Context<Self>) {
         crate::fail_point!("writer::checkpoint");
+        let (at, before) = self.checkpointed;
+        let taken = self.core.taken();
+        // Less than before: a new core counts anew.
+        if taken.saturating_sub(before) < CHECKPOINT_ITEMS && at.elapsed() < CHECKPOINT_AGE_MAX {
+            self.checkpointed.1 = before.min(taken);
+            return;
+        }
+        self.checkpointed = (Instant::now(), taken);
         let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
         let database = self.database.clone();
         tokio::task::spawn_blocking(move || {

@@ -17,11 +17,13 @@ struct Shared {
     lanes: Lanes,
     /// The running job shall end with the batch that it has: something else is to be done.
     paused: bool,
+    /// Items handed out so far.
+    taken: u64,
 }
 
 impl Backlog {
     pub fn new(lanes: Lanes) -> Self {
-        Self { shared: Arc::new(Mutex::new(Shared { lanes, paused: false })) }
+        Self { shared: Arc::new(Mutex::new(Shared { lanes, paused: false, taken: 0 })) }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -41,7 +43,17 @@ impl Backlog {
     /// The next batch; nothing while it is paused.
     fn next(&self, rows_max: usize, bytes_max: usize) -> Vec<Queued> {
         let mut shared = self.shared();
-        if shared.paused { Vec::new() } else { shared.lanes.take(rows_max, bytes_max) }
+        if shared.paused {
+            return Vec::new();
+        }
+        let batch = shared.lanes.take(rows_max, bytes_max);
+        shared.taken += batch.len() as u64;
+        batch
+    }
+
+    /// Items handed out so far.
+    pub fn taken(&self) -> u64 {
+        self.shared().taken
     }
 }
 

@@ -84,6 +84,11 @@ impl Core {
             && self.barriers.is_empty()
     }
 
+    /// Items that went into transactions so far, or were meant to.
+    pub fn taken(&self) -> u64 {
+        self.backlog.taken()
+    }
+
     /// Begins (again): whatever shards had sent to an earlier writer is gone.
     pub fn restart_shards(&mut self) {
         for shard in 0..self.shards {
