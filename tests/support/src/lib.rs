@@ -134,6 +134,21 @@ impl TestApp {
         answer.body
     }
 
+    /// Posts a report as a watch does while the server recovers: "send it again" is an answer, for a while.
+    pub async fn stored_in_the_end(&self, path: &str, body: &Value) -> Value {
+        eventually(&format!("{body} is stored"), || async {
+            let answer = self.post(path, body).await;
+            assert!(
+                [200, 503].contains(&answer.status.as_u16()),
+                "{body} got {} {}",
+                answer.status,
+                answer.body
+            );
+            (answer.status == 200).then_some(answer.body)
+        })
+        .await
+    }
+
     /// An operator's action on an alert; answers the alert.
     pub async fn act(&self, alert_id: &Value, action: &str) -> Value {
         let path = format!("/api/v1/alerts/{}/{action}", alert_id.as_str().expect("an alert id"));
