@@ -15,13 +15,19 @@ use crate::writer::messages::ActReply;
 /// report itself, as [`crate::domain::kept`] writes it.
 pub const QUARANTINE_ROUTE: &str = "device";
 
-/// From the router: a report that was admitted. Bounded by its permit.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
+/// A report that was admitted. Bounded by its permit.
+#[derive(Debug)]
 pub struct Ingest {
     pub report: Admitted<DeviceReport>,
     pub received_at: UtcMillis,
     pub arrived: Instant,
+}
+
+/// From the router: what one HTTP worker admitted for this shard in one turn of its loop, in order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct IngestTurn {
+    pub reports: Vec<Ingest>,
 }
 
 /// From the REST API: an operator's action on an open alert, decided in the device's shard like a

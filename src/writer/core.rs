@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::backlog::{Backlog, More};
+use super::inbox::Inbox;
 use super::job::{Done, Job};
 use super::lanes::{Lanes, Queued};
-use super::messages::{Administer, Barrier, ShardNotice, WriteBatch};
+use super::messages::{Administer, Barrier, ShardNotice};
 use crate::config::WriterConfig;
 use crate::domain::ids::DeviceSn;
 use crate::session::messages::AlertShown;
@@ -55,12 +56,12 @@ pub struct Core {
 impl Core {
     /// For so many shards. Each is refused until its first barrier: what it hands on before has been
     /// decided on what went with an earlier writer.
-    pub fn new(config: WriterConfig, shards: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: WriterConfig, shards: usize, metrics: Arc<Metrics>, inbox: Inbox) -> Self {
         Self {
             config,
             metrics,
             shards,
-            backlog: Backlog::new(Lanes::after_loss(shards)),
+            backlog: Backlog::new(Lanes::after_loss(shards), inbox),
             commands: VecDeque::new(),
             shown: HashMap::new(),
             barriers: Vec::new(),
@@ -79,6 +80,7 @@ impl Core {
     /// Nothing is queued or under way.
     pub fn is_idle(&self) -> bool {
         !self.busy
+            && self.backlog.inbox().is_empty()
             && self.backlog.with(|lanes| lanes.is_empty())
             && self.commands.is_empty()
             && self.barriers.is_empty()
@@ -102,16 +104,8 @@ impl Core {
         self.proceed();
     }
 
-    pub fn batch(&mut self, batch: WriteBatch) {
-        // Refused ones are dropped, which answers their receipts.
-        drop(self.backlog.with(|lanes| lanes.push(batch)));
-        self.proceed();
-    }
-
-    pub fn barrier(&mut self, barrier: Barrier) {
-        // All that was sent before it has come before it. Only the answer has to wait.
-        self.backlog.with(|lanes| lanes.accept(barrier.shard, barrier.devices.as_deref()));
-        self.barriers.push(barrier);
+    /// There is something in the inbox.
+    pub fn incoming(&mut self) {
         self.proceed();
     }
 
@@ -153,6 +147,7 @@ impl Core {
 
     /// Starts the next job if none is running and there is something to do.
     fn proceed(&mut self) {
+        self.barriers.extend(self.backlog.take_in());
         if self.busy || !self.ready {
             self.pause_or_go_on();
             return;
@@ -196,7 +191,7 @@ impl Core {
     /// all the same, so a new token has to say how far the log goes; or not, and then what is
     /// queued was built on nothing.
     pub fn panicked(&mut self) {
-        self.backlog = Backlog::new(Lanes::after_loss(self.shards));
+        self.backlog = Backlog::new(Lanes::after_loss(self.shards), self.backlog.inbox().clone());
         self.failing_since = None;
         self.busy = false;
         self.ready = false;
@@ -237,6 +232,7 @@ impl Core {
         let devices: HashMap<DeviceSn, usize> =
             batch.iter().map(|queued| (queued.item.device_sn.clone(), queued.shard)).collect();
         let mut by_shard: BTreeMap<usize, Vec<DeviceSn>> = BTreeMap::new();
+        self.barriers.extend(self.backlog.take_in());
         let dependants = self.backlog.with(|lanes| lanes.give_up(&devices));
         for queued in batch.iter().chain(&dependants) {
             let devices = by_shard.entry(queued.shard).or_default();

@@ -23,7 +23,7 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "session" => and(&["storage"]),
         "writer" => and(&["storage", "session::messages"]),
         "rules" => and(&["storage", "writer::messages", "writer::client"]),
-        "device" => and(&["storage", "rules", "writer::messages", "writer::client"]),
+        "device" => and(&["storage", "rules", "writer::messages", "writer::client", "writer::inbox"]),
         "ingest" => and(&["device::messages", "device::bindings", "rules::set", "writer::messages"]),
         "api" | "dashboard" => and(&EVERYTHING_BELOW_THE_DOORS),
         "app" => [&and(&EVERYTHING_BELOW_THE_DOORS)[..], &["api", "dashboard"]].concat(),

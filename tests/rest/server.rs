@@ -18,7 +18,7 @@ use watchpost::api::observe::observe;
 use watchpost::api::quarantine_desk::QuarantineDesk;
 use watchpost::api::state::ApiState;
 use watchpost::config::Config;
-use watchpost::device::messages::{Act, BindingChanged, Ingest};
+use watchpost::device::messages::{Act, BindingChanged, IngestTurn};
 use watchpost::domain::alert::{ActError, Alert};
 use watchpost::domain::event::{DeviceReport, ReportBody};
 use watchpost::domain::identity::{self, sha256};
@@ -97,7 +97,7 @@ impl Server {
         let admission = Admission {
             pool: PermitPool::new(&config.admission, metrics.clone()),
             rules: rules.clone(),
-            router: Arc::new(Router::new(vec![shard])),
+            router: Arc::new(Router::new(vec![shard], metrics.clone())),
             bound: Arc::new(|_| None),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -214,17 +214,19 @@ impl Server {
 }
 
 /// Answers every receipt as stored, and the second time as a duplicate.
-fn ingest(reports: Arc<Mutex<Vec<DeviceReport>>>) -> Link<Ingest> {
+fn ingest(reports: Arc<Mutex<Vec<DeviceReport>>>) -> Link<IngestTurn> {
     let known = Mutex::new(HashSet::new());
-    Link::to_fn("ingest", move |message: Ingest| {
-        let (report, ticket) = (message.report.value, message.report.ticket);
-        let event_id = match &report.body {
-            ReportBody::Event(event) => identity::identify(&report, event, message.received_at).new_id,
-            other => unreachable!("{other:?}"),
-        };
-        let duplicate = !known.lock().expect("no panic").insert(event_id);
-        reports.lock().expect("no panic").push(report);
-        ticket.receipt.answer(Outcome::Stored { event_id: Some(event_id), alert_id: None, duplicate });
+    Link::to_fn("ingest", move |turn: IngestTurn| {
+        for message in turn.reports {
+            let (report, ticket) = (message.report.value, message.report.ticket);
+            let event_id = match &report.body {
+                ReportBody::Event(event) => identity::identify(&report, event, message.received_at).new_id,
+                other => unreachable!("{other:?}"),
+            };
+            let duplicate = !known.lock().expect("no panic").insert(event_id);
+            reports.lock().expect("no panic").push(report);
+            ticket.receipt.answer(Outcome::Stored { event_id: Some(event_id), alert_id: None, duplicate });
+        }
     })
 }
 
