@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use actix::Message;
 
-use crate::domain::alert::OperatorAction;
+use crate::domain::alert::{Alert, OperatorAction};
 use crate::domain::event::DeviceReport;
 use crate::domain::ids::DeviceSn;
 use crate::domain::time::UtcMillis;
@@ -30,13 +30,16 @@ pub struct IngestTurn {
     pub reports: Vec<Ingest>,
 }
 
-/// From the REST API: an operator's action on an open alert, decided in the device's shard like a
+/// From the REST API: an operator's action on an alert, decided in the device's shard like a
 /// report and answered after its commit.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Act {
     pub device_sn: DeviceSn,
     pub action: OperatorAction,
+    /// The alert as stored if it is resolved, which it stays for ever: no shard remembers it, and it
+    /// may still be commented.
+    pub resolved: Option<Box<Alert>>,
     pub reply: ActReply,
 }
 

@@ -13,7 +13,8 @@ use super::job::{Done, Job};
 use super::lanes::{Lanes, Queued};
 use super::messages::{Administer, Barrier, ShardNotice};
 use crate::config::WriterConfig;
-use crate::domain::ids::DeviceSn;
+use crate::domain::ids::{AlertId, DeviceSn};
+use crate::domain::time::UtcMillis;
 use crate::session::messages::AlertShown;
 use crate::storage::command::Command;
 use crate::storage::database::StorageError;
@@ -21,6 +22,9 @@ use crate::telemetry::Metrics;
 
 /// Commands after one batch while others wait: administration never holds alerts up for long.
 const COMMANDS_PER_JOB: usize = 4;
+/// Confirmations that wait for their second, of all viewers together. Beyond it they are dropped
+/// and counted: they say who had an alert on the screen, and delay nothing.
+const SHOWN_ALERTS_MAX: usize = 100_000;
 
 /// What the actor has to do for the core.
 pub enum Effect {
@@ -41,7 +45,9 @@ pub struct Core {
     shards: usize,
     backlog: Backlog,
     commands: VecDeque<Administer>,
-    shown: HashMap<String, AlertShown>,
+    /// By viewer: which alerts have been on their screens, and when first.
+    shown: HashMap<String, HashMap<AlertId, UtcMillis>>,
+    shown_alerts: usize,
     barriers: Vec<Barrier>,
     flushes: Vec<oneshot::Sender<()>>,
     /// A job is on the blocking thread, or waits for its next try.
@@ -64,6 +70,7 @@ impl Core {
             backlog: Backlog::new(Lanes::after_loss(shards), inbox),
             commands: VecDeque::new(),
             shown: HashMap::new(),
+            shown_alerts: 0,
             barriers: Vec::new(),
             flushes: Vec::new(),
             busy: false,
@@ -115,25 +122,24 @@ impl Core {
     }
 
     /// Kept until [`Core::record_shown`].
-    pub fn shown(&mut self, shown: AlertShown) {
-        let full = self.shown.len() >= self.config.commands_max;
-        match self.shown.get_mut(&shown.session_id) {
-            Some(known) => {
-                known.from = known.from.min(shown.from);
-                known.to = known.to.max(shown.to);
-            }
-            None if !full => {
-                self.shown.insert(shown.session_id.clone(), shown);
-            }
-            None => Metrics::count(&self.metrics.refused, "shown"),
+    pub fn shown(&mut self, AlertShown { viewer, alerts }: AlertShown) {
+        let full = !self.shown.contains_key(&viewer) && self.shown.len() >= self.config.commands_max;
+        if full || self.shown_alerts >= SHOWN_ALERTS_MAX {
+            return Metrics::count(&self.metrics.refused, "shown");
         }
+        let known = self.shown.entry(viewer).or_default();
+        let before = known.len();
+        for (alert_id, at) in alerts {
+            known.entry(alert_id).or_insert(at);
+        }
+        self.shown_alerts += known.len() - before;
     }
 
     pub fn record_shown(&mut self) {
-        for (_, shown) in self.shown.drain() {
-            let AlertShown { session_id, viewer, from, to } = shown;
+        self.shown_alerts = 0;
+        for (viewer, alerts) in self.shown.drain() {
             let (reply, _) = oneshot::channel();
-            let command = Command::RecordShown { session_id, viewer, from, to };
+            let command = Command::RecordShown { viewer, alerts: alerts.into_iter().collect() };
             self.commands.push_back(Administer { command, reply });
         }
         self.proceed();

@@ -235,7 +235,8 @@ fn act(path: PathBuf) -> Link<Act> {
     Link::to_fn("act", move |message: Act| {
         let mut conn = connect(&path);
         let present = alerts::get(&mut conn, &Scope::All, message.action.alert_id).expect("a look-up");
-        let result = match present.filter(|alert: &Alert| alert.state.is_open()) {
+        let open = present.filter(|alert: &Alert| alert.state.is_open());
+        let result = match open.or(message.resolved.map(|alert| *alert)) {
             None => Err(ActError::NotOpen),
             Some(mut alert) => match alert.act(&message.action, NOW) {
                 Err(illegal) => Err(illegal.into()),
