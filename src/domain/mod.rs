@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod alert;
+pub mod days;
 pub mod device;
 pub mod event;
 pub mod identity;
@@ -12,6 +13,7 @@ pub mod ids;
 pub mod kept;
 pub mod message;
 pub mod owner;
+pub mod presence;
 pub mod recent;
 pub mod record;
 pub mod rule;

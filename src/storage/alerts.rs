@@ -247,6 +247,20 @@ pub(super) fn open_of_device(
     bodies.into_iter().map(object).collect()
 }
 
+/// How many alerts of one device are open.
+pub(super) fn count_open_of_device(
+    conn: &mut Conn,
+    scope: &Scope,
+    device_sn: &DeviceSn,
+) -> Result<i64, StorageError> {
+    let mut query = alert::table.count().into_boxed::<Sqlite>();
+    query = query.filter(alert::device_sn.eq(device_sn.as_str())).filter(alert::is_open);
+    if let Some(customer) = scope.customer() {
+        query = query.filter(filter_only("+customer_id").eq(customer.as_str()));
+    }
+    Ok(query.first(conn)?)
+}
+
 fn object(body: String) -> Result<Box<RawValue>, StorageError> {
     raw("alert", Some(body))?
         .ok_or_else(|| StorageError::Corrupt { what: "alert", message: "it is empty".into() })

@@ -15,6 +15,7 @@ use diesel::prelude::*;
 use serde_json::Value;
 use watchpost::api::intake::BodyBudget;
 use watchpost::api::observe::observe;
+use watchpost::api::overview::OverviewCache;
 use watchpost::api::quarantine_desk::QuarantineDesk;
 use watchpost::api::state::ApiState;
 use watchpost::config::Config;
@@ -123,6 +124,7 @@ impl Server {
             admission,
             rules,
             watermark: Watermark::default(),
+            overview: OverviewCache::default(),
             in_flight: Arc::default(),
             accepting: Arc::new(AtomicBool::new(true)),
         });

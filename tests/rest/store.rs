@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use watchpost::config::StorageConfig;
 use watchpost::domain::ids::{CustomerId, DeviceSn, OrgId, PersonId};
 use watchpost::domain::owner::Scope;
+use watchpost::domain::presence::Patience;
 use watchpost::domain::rule_seeds;
 use watchpost::domain::time::UtcMillis;
 use watchpost::storage::command::{
@@ -15,6 +16,9 @@ use watchpost::storage::database::Database;
 use watchpost::storage::migrate;
 
 pub const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
+
+/// Devices that were seen at [`NOW`] or within 15 minutes before are there.
+pub const PATIENCE: Patience = Patience { now: NOW, silent_after_s: 900 };
 
 pub struct Store {
     pub conn: SqliteConnection,
