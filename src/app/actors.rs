@@ -56,6 +56,7 @@ pub struct Pipeline {
     pub registry: RegistryLinks,
     pub shown: Link<AlertShown>,
     pub fatal: mpsc::UnboundedReceiver<Fatal>,
+    pub(super) bindings: Arc<Bindings>,
     flush: Link<Flush>,
     arbiters: Vec<Arbiter>,
 }
@@ -180,11 +181,12 @@ impl Pipeline {
             .enumerate()
             .map(|(index, (health, notice))| start_shard(&mut builder, index, health, notice, &deps, &sinks))
             .collect();
+        let look_up = bindings.clone();
         let admission = Admission {
             pool: PermitPool::new(&config.admission, metrics.clone()),
             rules: published.clone(),
             router: Arc::new(Router::new(shards, metrics.clone())),
-            bound: Arc::new(move |device| bindings.bound_customer(device)),
+            bound: Arc::new(move |device| look_up.bound_customer(device)),
             clock: clock.clone(),
             metrics: metrics.clone(),
             receipt_timeout: Duration::from_millis(config.watch.receipt_timeout_ms),
@@ -206,6 +208,7 @@ impl Pipeline {
             registry,
             shown: links.shown,
             fatal,
+            bindings,
             flush: links.flush,
             arbiters,
         })
