@@ -2,8 +2,10 @@
 
 pub mod actor;
 pub mod backlog;
+pub mod checkpoints;
 pub mod client;
 pub mod core;
 pub mod job;
 pub mod lanes;
 pub mod messages;
+mod outage;

@@ -14,6 +14,7 @@ use watchpost::storage::migrate;
 use watchpost::supervision::clock::Clock;
 use watchpost::supervision::guard::Supervised;
 use watchpost::supervision::link::Link;
+use watchpost::supervision::outage::Outage;
 use watchpost::supervision::permits::Outcome;
 use watchpost::telemetry::Metrics;
 use watchpost::writer::actor::{BatchWriter, token_slot};
@@ -55,6 +56,7 @@ impl Scene {
             hand_overs: Arc::new(AtomicI64::new(0)),
             metrics: Arc::new(Metrics::register().0),
             clock: Clock::manual(NOW).0,
+            outage: Outage::default(),
         };
         Self { dir, database, token: token_slot(), announce, notices, published }
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use watchpost::api::intake::BodyBudget;
 use watchpost::api::observe::observe;
 use watchpost::api::quarantine_desk::QuarantineDesk;
-use watchpost::api::state::ApiState;
+use watchpost::api::state::{ApiState, IntegrityReport};
 use watchpost::config::Config;
 use watchpost::device::messages::{Act, BindingChanged, Ingest};
 use watchpost::domain::alert::{ActError, Alert};
@@ -34,6 +34,7 @@ use watchpost::storage::database::{Database, Readers};
 use watchpost::supervision::clock::Clock;
 use watchpost::supervision::health::{ActorHealth, ActorState, HealthBoard};
 use watchpost::supervision::link::Link;
+use watchpost::supervision::outage::Outage;
 use watchpost::supervision::permits::{Outcome, PermitPool};
 use watchpost::telemetry::Metrics;
 use watchpost::writer::client::WriterClient;
@@ -102,6 +103,7 @@ impl Server {
             clock: clock.clone(),
             metrics: metrics.clone(),
             receipt_timeout: Duration::from_secs(5),
+            outage: Outage::default(),
         };
         let health = ActorHealth::new("writer");
         health.set_state(ActorState::Running);
@@ -120,6 +122,7 @@ impl Server {
             registry: Arc::new(registry),
             board,
             ring_guard: None,
+            integrity: Arc::new(Mutex::new(IntegrityReport::new(false))),
             admission,
             rules,
             watermark: Watermark::default(),
