@@ -153,6 +153,8 @@ pub struct StorageConfig {
     pub checkpoint_pages: u32,
     /// They are moved beside the writer this often, milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// Look at the whole database, in the background, after a server that was not stopped well.
+    pub check_after_unclean_stop: bool,
 }
 
 impl Default for StorageConfig {
@@ -165,6 +167,7 @@ impl Default for StorageConfig {
             busy_timeout_ms: 2_000,
             checkpoint_pages: 65_536,
             checkpoint_interval_ms: 100,
+            check_after_unclean_stop: true,
         }
     }
 }

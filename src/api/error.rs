@@ -14,6 +14,8 @@ use crate::storage::database::StorageError;
 
 /// `Retry-After` where no limit with a configured one was hit, seconds.
 const RETRY_AFTER_S: u32 = 1;
+/// Slug while the database takes no writes.
+pub const OUTAGE: &str = "storage-outage";
 
 /// What went wrong, for the caller.
 #[derive(Debug)]
@@ -130,7 +132,10 @@ impl From<StorageError> for Problem {
     fn from(err: StorageError) -> Self {
         match err {
             StorageError::Busy => Problem::unavailable("storage-busy", "the database is busy; try again"),
-            other => Problem::internal(&other),
+            other => match other.outage() {
+                Some(outage) => Problem::unavailable(OUTAGE, format!("{outage}; try again")),
+                None => Problem::internal(&other),
+            },
         }
     }
 }
@@ -144,6 +149,7 @@ impl From<CommandError> for Problem {
             CommandError::Busy(_) | CommandError::WriterAway => {
                 Problem::unavailable("writer-busy", err.to_string())
             }
+            CommandError::Outage(_) => Problem::unavailable(OUTAGE, format!("{err}; try again")),
             CommandError::Storage(err) => err.into(),
         }
     }
@@ -153,6 +159,7 @@ impl From<NotPromised> for Problem {
     fn from(err: NotPromised) -> Self {
         let slug = match err {
             NotPromised::Full(_) => "at-limit",
+            NotPromised::Outage(_) => OUTAGE,
             NotPromised::TimedOut => "not-stored-yet",
             NotPromised::Dropped => "not-stored",
         };
