@@ -110,9 +110,6 @@ pub struct WatchConfig {
     pub upload_device_interval_s: u32,
     pub fetch_message_interval_s: u32,
     pub fetch_config_interval_s: u32,
-    /// What watches send back as `Authorization`; `;` is not allowed in it.
-    pub api_id: String,
-    pub api_auth: String,
 }
 
 impl Default for WatchConfig {
@@ -130,8 +127,6 @@ impl Default for WatchConfig {
             upload_device_interval_s: 300,
             fetch_message_interval_s: 60,
             fetch_config_interval_s: 600,
-            api_id: "watchpost".into(),
-            api_auth: "none".into(),
         }
     }
 }

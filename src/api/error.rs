@@ -5,6 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::domain::alert::Alert;
@@ -91,6 +92,11 @@ impl Problem {
         self.members.insert(name.into(), value);
         self
     }
+}
+
+/// 200 with what was looked for, or 404.
+pub fn found<T: Serialize>(found: Option<T>, what: &str) -> Result<HttpResponse, Problem> {
+    found.map(|found| HttpResponse::Ok().json(found)).ok_or_else(|| Problem::not_found(what))
 }
 
 impl fmt::Display for Problem {
