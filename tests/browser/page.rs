@@ -87,8 +87,8 @@ impl Page {
             if let Some(params) = told {
                 return params;
             }
-            assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} for {method}");
-            self.eval("0");
+            let text = self.eval("document.body.innerText");
+            assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} for {method}; the page says: {text}");
         }
     }
 
@@ -169,6 +169,7 @@ impl Page {
         if !text.is_empty() {
             event["text"] = text.into();
         }
+        self.call("Page.bringToFront", json!({}));
         self.call("Input.dispatchKeyEvent", event);
         self.call(
             "Input.dispatchKeyEvent",

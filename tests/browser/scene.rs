@@ -114,8 +114,8 @@ impl Drop for Scene {
     }
 }
 
-/// What is wrong about an event, if anything. That an answer was 409 or that the server was away is
-/// the network's own note on what the tests do.
+/// What is wrong about an event, if anything. That an answer was 401 or 409 or that the server was
+/// away is the network's own note on what the tests do.
 fn complaint(event: &Value, own: &str) -> Option<String> {
     let params = &event["params"];
     match event["method"].as_str()? {
@@ -125,8 +125,13 @@ fn complaint(event: &Value, own: &str) -> Option<String> {
         }
         "Log.entryAdded" if params["entry"]["level"] == "error" => {
             let text = params["entry"]["text"].as_str().unwrap_or_default();
-            let expected =
-                ["status of 409", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE"];
+            let expected = [
+                "status of 401",
+                "status of 409",
+                "ERR_CONNECTION_REFUSED",
+                "ERR_CONNECTION_RESET",
+                "ERR_EMPTY_RESPONSE",
+            ];
             let network =
                 params["entry"]["source"] == "network" || text.starts_with("WebSocket connection to");
             let known = network && expected.iter().any(|part| text.contains(part));

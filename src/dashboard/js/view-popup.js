@@ -76,10 +76,13 @@ function Box({ id }) {
     const dialog = box.current;
     dialog.showModal();
     dialog.focus();
-    const armedAt = performance.now() + ARMED_AFTER_MS;
-    const arming = setTimeout(() => { dialog.dataset.armed = ""; }, ARMED_AFTER_MS);
+    let armed = false;
+    const arming = setTimeout(() => {
+      armed = true;
+      dialog.dataset.armed = "";
+    }, ARMED_AFTER_MS);
     const leave = holdKeys((key, event) => {
-      if (performance.now() < armedAt) return true;
+      if (!armed) return true;
       const { acknowledge: take, details: show, taken: gone } = keys.current;
       const onButton = event.target.closest?.("button");
       if (event.repeat) return key === "Enter" || key === "a";
