@@ -31,7 +31,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`domain`] | plain types: ids, events, vitals, rules, alerts and their state machine |
-//! | [`telemetry`] | logs, and every metric in one list |
+//! | [`telemetry`] | logs, every metric in one list, the figures of the last seconds |
 //! | [`config`] | a struct per concern; file, environment, flags |
 //! | [`supervision`] | guarded handlers, restart budgets, links between actors, permits, the clock |
 //! | [`wire`] | the dialects of watches and phones: bytes to reports |
@@ -45,6 +45,7 @@
 //! | [`dashboard`] | the operators' page, embedded |
 //! | [`cli`] | the commands that speak to a running server, over REST |
 //! | [`app`] | puts it all together; order of start and stop |
+//! | [`demo`] | a server with simulated watches, to look at |
 //!
 //! # What is not there
 //!
@@ -66,6 +67,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod dashboard;
+pub mod demo;
 pub mod device;
 pub mod domain;
 pub mod ingest;

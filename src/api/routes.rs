@@ -26,6 +26,7 @@ routes! {
     get "/api/v1/alerts" => alerts::list;
     get "/api/v1/alerts/{alert_id}" => alerts::get;
     post "/api/v1/alerts/{alert_id}/acknowledge" => alerts::acknowledge;
+    post "/api/v1/alerts/{alert_id}/comment" => alerts::comment;
     post "/api/v1/alerts/{alert_id}/resolve" => alerts::resolve;
     get "/api/v1/rules" => rules::list;
     post "/api/v1/rules" => rules::create;

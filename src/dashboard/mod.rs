@@ -25,6 +25,8 @@ const ASK_AGAIN: &str = "no-cache";
 pub fn configure(cfg: &mut web::ServiceConfig) {
     cfg.route("/", web::get().to(index));
     cfg.route("/assets/{version}/{path:.*}", web::get().to(asset));
+    // Where others find the client to copy.
+    cfg.route("/stream-client.js", web::get().to(stream_client));
 }
 
 async fn index(request: HttpRequest) -> HttpResponse {
@@ -43,7 +45,15 @@ async fn index(request: HttpRequest) -> HttpResponse {
 
 async fn asset(request: HttpRequest, path: web::Path<(String, String)>) -> HttpResponse {
     let (version, name) = path.into_inner();
-    let Some(asset) = assets::find(&name) else {
+    file(request, &version, &name).await
+}
+
+async fn stream_client(request: HttpRequest) -> HttpResponse {
+    file(request, "", "stream-client.js").await
+}
+
+async fn file(request: HttpRequest, version: &str, name: &str) -> HttpResponse {
+    let Some(asset) = assets::find(name) else {
         return HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body("no such file\n");
     };
     let mut answer = HttpResponse::Ok();

@@ -82,6 +82,11 @@ impl Shard {
         !self.inbox.is_empty()
     }
 
+    /// Reports that wait for their turn, and states in memory.
+    pub fn load(&self) -> (usize, usize) {
+        (self.inbox.len(), self.states.count())
+    }
+
     /// Nothing is queued, waiting or on its way.
     pub fn is_drained(&self) -> bool {
         self.inbox.is_empty() && self.waiting.is_empty() && self.outbox.is_empty()
@@ -286,7 +291,9 @@ impl Shard {
         let Some(state) = self.states.get_mut(&act.device_sn) else {
             return self.waiting.push(act.device_sn.clone(), Waiter::Act(act));
         };
-        let (changes, answer) = match state.open_alert_by_id_mut(act.action.alert_id) {
+        let mut resolved = act.resolved;
+        let alert = state.open_alert_by_id_mut(act.action.alert_id);
+        let (changes, answer) = match alert.or(resolved.as_deref_mut()) {
             None => (vec![], Err(ActError::NotOpen)),
             Some(alert) => match alert.act(&act.action, self.deps.clock.now()) {
                 Ok(change) => (vec![change.clone()], Ok(change.alert)),

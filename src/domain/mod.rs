@@ -3,6 +3,7 @@
 //! Nothing here knows actix, diesel, tokio or a clock: time is always an argument. Everything in
 //! this module can be built and compared in a unit test without setting anything up.
 
+pub mod action;
 pub mod alert;
 pub mod days;
 pub mod device;

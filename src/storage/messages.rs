@@ -4,8 +4,9 @@ use diesel::prelude::*;
 
 use super::command::{NewDeviceMessage, NewWatchLog};
 use super::database::{Conn, StorageError};
-use super::schema::{alert_shown, device_message, watch_log};
-use crate::domain::ids::Offset;
+use super::schema::{device_message, watch_log};
+use super::statement::{Bind, Statement};
+use crate::domain::ids::AlertId;
 use crate::domain::time::UtcMillis;
 
 /// Rows of one INSERT: SQLite binds at most 32,766 values in a statement.
@@ -65,23 +66,18 @@ pub(super) fn store_device_message(
     Ok(())
 }
 
-/// The first time that a range was shown is what counts.
+/// The first time that a viewer had an alert on the screen is what counts.
 pub(super) fn record_shown(
     conn: &mut Conn,
-    session_id: &str,
     viewer: &str,
-    (from, to): (Offset, Offset),
-    now: UtcMillis,
+    alerts: &[(AlertId, UtcMillis)],
 ) -> Result<(), StorageError> {
-    diesel::insert_into(alert_shown::table)
-        .values((
-            alert_shown::session_id.eq(session_id),
-            alert_shown::from_offset.eq(from),
-            alert_shown::to_offset.eq(to),
-            alert_shown::viewer.eq(viewer),
-            alert_shown::shown_ms.eq(now.0),
-        ))
-        .on_conflict_do_nothing()
-        .execute(conn)?;
+    struct InsertShown;
+    const SQL: &str = "INSERT INTO alert_shown (alert_id, viewer, shown_ms) VALUES (?, ?, ?) \
+                       ON CONFLICT DO NOTHING";
+    for (alert_id, at) in alerts {
+        let binds = [Bind::BigInt(alert_id.0), Bind::Text(viewer), Bind::BigInt(at.0)];
+        Statement::<InsertShown>::new(SQL, &binds).execute(conn)?;
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! BatchWriter: takes what has piled up while the last transaction ran, and makes it the next.
 //!
-//! Receives: `WriteBatch`, `Barrier` (shards), `Administer` (doors, RuleCache), `AlertShown`
+//! Receives: `Wake` (the inbox, for the shards), `Administer` (doors, RuleCache), `AlertShown`
 //! (sessions), `Flush` (app). Sends: `ShardNotice`, `Publish`. Bound: permits for batches,
 //! `commands_max` for commands. On restart: what was queued is answered 503; a transaction that is
 //! still running finishes first, since the new one needs its token.
@@ -13,8 +13,9 @@ use actix::{
 };
 
 use super::core::{Core, Effect};
+use super::inbox::Inbox;
 use super::job::{self, Announce, Done, Job, TokenSlot};
-use super::messages::{Administer, Barrier, Flush, WriteBatch};
+use super::messages::{Administer, Flush, Wake};
 use crate::config::WriterConfig;
 use crate::session::messages::AlertShown;
 use crate::storage::checkpoint::Checkpointer;
@@ -34,6 +35,7 @@ pub struct BatchWriter {
     database: Database,
     token: TokenSlot,
     announce: Announce,
+    inbox: Inbox,
     checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
     checkpoint_interval: Duration,
     /// When the log was last moved, and how many items had been taken by then.
@@ -49,27 +51,31 @@ impl BatchWriter {
         database: Database,
         token: TokenSlot,
         announce: Announce,
+        inbox: Inbox,
     ) -> Self {
         Self {
-            core: Core::new(config.clone(), announce.shards.len(), announce.metrics.clone()),
+            core: Core::new(config.clone(), announce.shards.len(), announce.metrics.clone(), inbox.clone()),
             supervised,
             config,
             checkpoint_interval: database.checkpoint_interval(),
             database,
             token,
             announce,
+            inbox,
             checkpointer: Arc::default(),
             checkpointed: (Instant::now(), 0),
         }
     }
 
     fn fresh(&self) -> Core {
-        Core::new(self.config.clone(), self.announce.shards.len(), self.announce.metrics.clone())
+        let (config, metrics) = (self.config.clone(), self.announce.metrics.clone());
+        Core::new(config, self.announce.shards.len(), metrics, self.inbox.clone())
     }
 
     /// A step of the core, and then what it wants done.
     fn step(&mut self, ctx: &mut Context<Self>, step: impl FnOnce(&mut Core)) {
         step(&mut self.core);
+        self.supervised.health.holds((self.core.waiting(), 0));
         for effect in self.core.take_effects() {
             match effect {
                 Effect::Run { job, pause } if pause.is_zero() => self.run(job, ctx),
@@ -156,11 +162,12 @@ impl BatchWriter {
         }
         self.checkpointed = (Instant::now(), taken);
         let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
-        let database = self.database.clone();
+        let (database, metrics) = (self.database.clone(), self.announce.metrics.clone());
         tokio::task::spawn_blocking(move || {
             crate::fail_point!("writer::checkpointing");
+            let begun = Instant::now();
             let done = match slot.as_mut() {
-                Some(checkpointer) => checkpointer.run().map(|_| ()),
+                Some(checkpointer) => checkpointer.run().map(|_| metrics.checkpointed(begun.elapsed())),
                 None => Checkpointer::open(&database).map(|opened| *slot = Some(opened)),
             };
             if let Err(err) = done {
@@ -204,26 +211,28 @@ impl ActixSupervised for BatchWriter {
     }
 }
 
-impl Handler<WriteBatch> for BatchWriter {
+impl Handler<Wake> for BatchWriter {
     type Result = ();
 
-    fn handle(&mut self, batch: WriteBatch, ctx: &mut Self::Context) {
-        crate::fail_point!("writer::write_unguarded");
+    fn handle(&mut self, wake: Wake, ctx: &mut Self::Context) {
+        match wake {
+            Wake::Batch => {
+                crate::fail_point!("writer::write_unguarded");
+            }
+            Wake::Barrier => {
+                crate::fail_point!("writer::barrier_unguarded");
+            }
+        }
         guarded(self, ctx, |actor, ctx| {
-            crate::fail_point!("writer::write");
-            actor.step(ctx, |core| core.batch(batch));
-        });
-    }
-}
-
-impl Handler<Barrier> for BatchWriter {
-    type Result = ();
-
-    fn handle(&mut self, barrier: Barrier, ctx: &mut Self::Context) {
-        crate::fail_point!("writer::barrier_unguarded");
-        guarded(self, ctx, |actor, ctx| {
-            crate::fail_point!("writer::barrier");
-            actor.step(ctx, |core| core.barrier(barrier));
+            match wake {
+                Wake::Batch => {
+                    crate::fail_point!("writer::write");
+                }
+                Wake::Barrier => {
+                    crate::fail_point!("writer::barrier");
+                }
+            }
+            actor.step(ctx, Core::incoming);
         });
     }
 }

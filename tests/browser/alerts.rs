@@ -105,3 +105,31 @@ fn what_came_late_says_how_late_and_no_filter_hides_an_emergency() {
     page.until_gone(".alert.high");
     assert_eq!(page.count(".alert.emergency"), 1);
 }
+
+#[test]
+fn an_alert_is_commented_and_resolved_with_an_outcome_and_its_timeline_tells_it_all() {
+    let scene = Scene::start();
+    let page = scene.operator();
+    let answer = scene.post("/upload_common_event", &super::scene::event("W1", "GEOFENCE_EXIT"));
+    let alert = answer["alert_id"].as_str().expect("an alert").to_owned();
+    page.show(&format!("alerts/{alert}"));
+    page.until_seen(&format!("[data-detail='{alert}'] .timeline .raised"));
+    page.type_into(".comment textarea", "calling <b>her</b>");
+    page.click(".comment button");
+    page.until(
+        "the comment",
+        "document.querySelector('.timeline .commented .note')?.innerText === 'calling <b>her</b>'",
+    );
+    page.run("const choice = document.querySelector('.resolve select'); choice.value = 'false_alarm'; choice.focus()");
+    page.type_into(".resolve textarea", "she is back");
+    page.click(".resolve button");
+    page.until(
+        "it to be resolved",
+        "document.querySelector('.detail .outcome strong')?.innerText === 'False alarm'",
+    );
+    page.until("the list to be empty", "document.body.dataset.open === '0'");
+    page.until_seen(".timeline .resolved .note");
+    let (_, stored) = scene.rest(&format!("GET /api/v1/alerts/{alert}"), &Value::Null);
+    assert_eq!(stored["state"], "resolved");
+    assert_eq!(stored["outcome"], "false_alarm");
+}

@@ -33,6 +33,9 @@ impl Browser {
                 "--hide-scrollbars",
                 "--force-color-profile=srgb",
             ])
+            // A window behind another one is a screen all the same.
+            .args(["--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding"])
+            .arg("--disable-background-timer-throttling")
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")

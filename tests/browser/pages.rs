@@ -95,7 +95,7 @@ pub fn visit(page: &Page, place: &str) {
             let ready = match other {
                 "devices" => "table.devices tbody tr",
                 "overview" => ".tiles b",
-                _ => ".card .table",
+                _ => ".pipeline .stage",
             };
             page.until_seen(ready);
         }

@@ -3,9 +3,11 @@
 mod alerts;
 mod defects;
 mod duplicates;
+mod figures;
 mod loading;
 mod main_job;
 mod metrics;
+mod operators;
 mod poison;
 mod quarantine;
 mod replay_window;

@@ -152,6 +152,7 @@ fn look_ups_find_their_row_by_an_index() {
         check(&mut store, "alert", |conn| {
             alerts::get(conn, &scope, id).expect("an alert");
             alerts::changes(conn, &scope, id).expect("changes");
+            alerts::viewed(conn, id).expect("viewers");
             let cause = Cause::Action("c".into());
             alerts::has_change(conn, id, &cause, Transition::Resolved).expect("a change");
         });

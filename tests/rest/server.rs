@@ -19,7 +19,7 @@ use watchpost::api::overview::OverviewCache;
 use watchpost::api::quarantine_desk::QuarantineDesk;
 use watchpost::api::state::ApiState;
 use watchpost::config::Config;
-use watchpost::device::messages::{Act, BindingChanged, Ingest};
+use watchpost::device::messages::{Act, BindingChanged, IngestTurn};
 use watchpost::domain::alert::{ActError, Alert};
 use watchpost::domain::event::{DeviceReport, ReportBody};
 use watchpost::domain::identity::{self, sha256};
@@ -37,6 +37,7 @@ use watchpost::supervision::health::{ActorHealth, ActorState, HealthBoard};
 use watchpost::supervision::link::Link;
 use watchpost::supervision::permits::{Outcome, PermitPool};
 use watchpost::telemetry::Metrics;
+use watchpost::telemetry::observer::{Observer, Sources};
 use watchpost::writer::client::WriterClient;
 use watchpost::writer::messages::Administer;
 
@@ -98,7 +99,7 @@ impl Server {
         let admission = Admission {
             pool: PermitPool::new(&config.admission, metrics.clone()),
             rules: rules.clone(),
-            router: Arc::new(Router::new(vec![shard])),
+            router: Arc::new(Router::new(vec![shard], metrics.clone())),
             bound: Arc::new(|_| None),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -108,6 +109,21 @@ impl Server {
         health.set_state(ActorState::Running);
         let board = HealthBoard::default();
         board.add(health.clone());
+        let (figures, pool) = (board.clone(), admission.pool.clone());
+        let one = |board: HealthBoard| move || board.figures("writer").remove(0);
+        let sources = Sources {
+            shards: Box::new(move || figures.figures("writer")),
+            writer: Box::new(one(board.clone())),
+            registry: Box::new(one(board.clone())),
+            permits: Box::new(move || (pool.used_kib(), pool.capacity_kib())),
+            commit_lag: Box::new(|| Duration::ZERO),
+            committed: Box::new(|| 0),
+            readers: Box::new(|| (0, 0, 4)),
+            caches: Box::new(Vec::new),
+            database: path.clone(),
+            data_dir: config.storage.data_dir.clone(),
+        };
+        let observer = Arc::new(Observer::new(metrics.clone(), sources, Instant::now()));
         let state = web::Data::new(ApiState {
             zone: config.time_zone().expect("a zone"),
             readers: Readers::open(&database, &config.storage).expect("readers"),
@@ -125,7 +141,7 @@ impl Server {
             rules,
             watermark: Watermark::default(),
             overview: OverviewCache::default(),
-            in_flight: Arc::default(),
+            observer,
             accepting: Arc::new(AtomicBool::new(true)),
         });
         let data = state.clone();
@@ -216,17 +232,19 @@ impl Server {
 }
 
 /// Answers every receipt as stored, and the second time as a duplicate.
-fn ingest(reports: Arc<Mutex<Vec<DeviceReport>>>) -> Link<Ingest> {
+fn ingest(reports: Arc<Mutex<Vec<DeviceReport>>>) -> Link<IngestTurn> {
     let known = Mutex::new(HashSet::new());
-    Link::to_fn("ingest", move |message: Ingest| {
-        let (report, ticket) = (message.report.value, message.report.ticket);
-        let event_id = match &report.body {
-            ReportBody::Event(event) => identity::identify(&report, event, message.received_at).new_id,
-            other => unreachable!("{other:?}"),
-        };
-        let duplicate = !known.lock().expect("no panic").insert(event_id);
-        reports.lock().expect("no panic").push(report);
-        ticket.receipt.answer(Outcome::Stored { event_id: Some(event_id), alert_id: None, duplicate });
+    Link::to_fn("ingest", move |turn: IngestTurn| {
+        for message in turn.reports {
+            let (report, ticket) = (message.report.value, message.report.ticket);
+            let event_id = match &report.body {
+                ReportBody::Event(event) => identity::identify(&report, event, message.received_at).new_id,
+                other => unreachable!("{other:?}"),
+            };
+            let duplicate = !known.lock().expect("no panic").insert(event_id);
+            reports.lock().expect("no panic").push(report);
+            ticket.receipt.answer(Outcome::Stored { event_id: Some(event_id), alert_id: None, duplicate });
+        }
     })
 }
 
@@ -235,7 +253,8 @@ fn act(path: PathBuf) -> Link<Act> {
     Link::to_fn("act", move |message: Act| {
         let mut conn = connect(&path);
         let present = alerts::get(&mut conn, &Scope::All, message.action.alert_id).expect("a look-up");
-        let result = match present.filter(|alert: &Alert| alert.state.is_open()) {
+        let open = present.filter(|alert: &Alert| alert.state.is_open());
+        let result = match open.or(message.resolved.map(|alert| *alert)) {
             None => Err(ActError::NotOpen),
             Some(mut alert) => match alert.act(&message.action, NOW) {
                 Err(illegal) => Err(illegal.into()),

@@ -15,6 +15,7 @@ import { Ago, Failed, Icon, Severity, Since } from "./view-parts.js";
 
 const OUTCOMES = ["helped", "false_alarm", "test", "other"];
 const NOTE_CHARS_MAX = 2000;
+const SHOWN_AFTER_MS = 2500;
 
 // By a key: the field of the alert that is open.
 export function focusNote(verb) {
@@ -49,11 +50,13 @@ function useAlert(id, held) {
       if (again && !ended) { again = false; load(); }
     };
     load();
+    // By then the server knows that it has been on this screen.
+    const later = setTimeout(load, SHOWN_AFTER_MS);
     const leave = onChanges((frames) => {
       if (frames.some(({ alert }) => alert.alert_id === id)) load();
     });
     const leaveReturn = onReturn(load);
-    return () => { ended = true; leave(); leaveReturn(); };
+    return () => { ended = true; clearTimeout(later); leave(); leaveReturn(); };
   }, [id]);
   return { ...loaded, alert: held ? { ...loaded.alert, ...held } : loaded.alert };
 }
