@@ -4,12 +4,15 @@
 //! `watchpost config` prints the effective one. There is no global: each part of the program is
 //! handed its own struct.
 
+mod dashboard;
 mod layers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use dashboard::DashboardConfig;
 
 /// Why there is no usable configuration. One line each that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,7 @@ pub struct Config {
     pub writer: WriterConfig,
     pub session: SessionConfig,
     pub quarantine: QuarantineConfig,
+    pub dashboard: DashboardConfig,
     pub telemetry: TelemetryConfig,
 }
 

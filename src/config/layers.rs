@@ -82,6 +82,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let fail = |key, message: &str| Err(ConfigError::Invalid { key, message: message.into() });
         self.time_zone()?;
+        self.dashboard.validate()?;
         if self.watch.records_max == 0 || self.watch.records_max > 10_000 {
             return fail("watch.records_max", "must be 1 to 10000");
         }
