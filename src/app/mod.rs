@@ -156,10 +156,12 @@ impl App {
 
         let connections = http::Connections::default();
         let (server, addr) = http::listen(&config, &state, &pipeline, &accepting, &connections)?;
+        // A start that fails before has left nothing undone.
+        pipeline.mark_running().await;
         accepting.store(true, Ordering::Release);
         let shutdown_timeout = Duration::from_secs(config.server.shutdown_timeout_s);
         let check = opened.stopped_uncleanly && config.storage.check_after_unclean_stop;
-        let check = check.then(|| IntegrityCheck::begin(&database, &metrics, &integrity)).transpose()?;
+        let check = check.then(|| IntegrityCheck::begin(&database, &metrics, &integrity));
         Ok(Self {
             addr,
             state,
