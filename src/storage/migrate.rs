@@ -45,7 +45,7 @@ pub fn prepare(database: &Database, seeds: &[Rule], now: UtcMillis) -> Result<Op
     diesel::sql_query(format!("PRAGMA application_id = {APPLICATION_ID}")).execute(&mut conn)?;
     conn.immediate_transaction(|conn| {
         let known: Option<String> = meta::table.find("epoch").select(meta::value).first(conn).optional()?;
-        let stopped_uncleanly = super::running::mark(conn, now)?;
+        let stopped_uncleanly = super::running::is_set(conn)?;
         if let Some(epoch) = known {
             return Ok(Opened { epoch, newly_created: false, stopped_uncleanly });
         }

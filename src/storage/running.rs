@@ -9,13 +9,18 @@ use crate::domain::time::UtcMillis;
 
 const KEY: &str = "running_since_ms";
 
-/// Sets the mark in the caller's transaction. True if it was there.
-pub(super) fn mark(conn: &mut Conn, now: UtcMillis) -> QueryResult<bool> {
+/// Whether it is there.
+pub(super) fn is_set(conn: &mut Conn) -> QueryResult<bool> {
     let left: Option<String> = meta::table.find(KEY).select(meta::value).first(conn).optional()?;
+    Ok(left.is_some())
+}
+
+/// Sets it: from now on reports are taken.
+pub(super) fn set(conn: &mut Conn, now: UtcMillis) -> QueryResult<()> {
     diesel::replace_into(meta::table)
         .values((meta::key.eq(KEY), meta::value.eq(now.0.to_string())))
-        .execute(conn)?;
-    Ok(left.is_some())
+        .execute(conn)
+        .map(|_| ())
 }
 
 /// Takes it away: all is written, or the file is a copy that nobody runs on.
