@@ -153,6 +153,10 @@ pub struct StorageConfig {
     pub checkpoint_pages: u32,
     /// They are moved beside the writer this often, milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// PostgreSQL ends a statement that takes longer, milliseconds.
+    pub postgres_statement_timeout_ms: u32,
+    /// PostgreSQL lets a statement wait for a lock for so long, milliseconds.
+    pub postgres_lock_timeout_ms: u32,
 }
 
 impl Default for StorageConfig {
@@ -165,6 +169,8 @@ impl Default for StorageConfig {
             busy_timeout_ms: 2_000,
             checkpoint_pages: 65_536,
             checkpoint_interval_ms: 100,
+            postgres_statement_timeout_ms: 10_000,
+            postgres_lock_timeout_ms: 2_000,
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::supervision::root::{ActorDied, BudgetSpent, Factory, Fatal, RootSuper
 use crate::telemetry::Metrics;
 use crate::writer::actor::{BatchWriter, token_slot};
 use crate::writer::client::WriterClient;
-use crate::writer::job::Announce;
+use crate::writer::job::{Announce, TokenSlot};
 use crate::writer::messages::{Administer, Barrier, Flush, ShardNotice, WriteBatch};
 
 /// How often readiness is looked at while starting.
@@ -56,6 +56,8 @@ pub struct Pipeline {
     pub shown: Link<AlertShown>,
     pub fatal: mpsc::UnboundedReceiver<Fatal>,
     flush: Link<Flush>,
+    /// Of a database that other processes could write to: the session that holds the lease.
+    lease: Option<TokenSlot>,
     arbiters: Vec<Arbiter>,
 }
 
@@ -104,6 +106,7 @@ struct WriterLinks {
     administer: Link<Administer>,
     shown: Link<AlertShown>,
     flush: Link<Flush>,
+    token: TokenSlot,
 }
 
 impl Pipeline {
@@ -208,6 +211,7 @@ impl Pipeline {
             shown: links.shown,
             fatal,
             flush: links.flush,
+            lease: database.is_shared().then_some(links.token),
             arbiters,
         })
     }
@@ -233,6 +237,10 @@ impl Pipeline {
             ask(&shard.drain, |done| Drain { done }).await;
         }
         ask(&self.flush, |done| Flush { done }).await;
+        if let Some(token) = &self.lease {
+            // Whoever takes over need not wait for the end of this process.
+            *token.lock().await = None;
+        }
     }
 
     /// Ends the actors' threads.
@@ -290,6 +298,7 @@ fn start_writer(
     };
     let (supervised, arbiter, token) = (builder.supervised(&health), builder.arbiter(), token_slot());
     let (config, database, announce) = (config.writer.clone(), database.clone(), announce.clone());
+    let shared_token = token.clone();
     builder.spawn(&health, move || {
         let (supervised, config, database) = (supervised.clone(), config.clone(), database.clone());
         let (token, announce, point_first) = (token.clone(), announce.clone(), point.clone());
@@ -300,7 +309,7 @@ fn start_writer(
         });
         point(&addr);
     });
-    WriterLinks { write, barrier, administer, shown, flush }
+    WriterLinks { write, barrier, administer, shown, flush, token: shared_token }
 }
 
 /// The rules are loaded before anything is let in; RuleCache keeps them up to date.

@@ -1,6 +1,7 @@
 //! The composition root: knows everyone, and in which order they come and go.
 
 mod actors;
+pub mod databases;
 mod http;
 mod lock;
 
@@ -95,7 +96,7 @@ impl App {
         let database = Database::from_config(&config.storage)?;
         let opened = migrate::prepare(&database, &rule_seeds::seeds(), clock.now())?;
         if opened.newly_created {
-            tracing::info!(database = %database.path().display(), "made a new database");
+            tracing::info!(database = database.name(), "made a new database");
         }
         let config = Arc::new(config);
         let (metrics, registry) = Metrics::register();

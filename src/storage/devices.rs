@@ -1,10 +1,10 @@
 //! Reads of tables `device`, `device_status` and `vitals` for lists and single devices.
 
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::page::{Page, PageLimit, filter_only};
 use super::schema::{device, device_status, vitals};
@@ -30,7 +30,7 @@ pub struct DeviceSummary {
 
 /// What the device last said about itself.
 #[derive(Debug, Clone, Serialize, Queryable, Selectable)]
-#[diesel(table_name = device_status, check_for_backend(Sqlite))]
+#[diesel(table_name = device_status, check_for_backend(Db))]
 pub struct PresentStatus {
     #[serde(skip)]
     reported_ms: i64,
@@ -90,7 +90,7 @@ pub fn list(
         (Some(own), Some(asked)) if own != asked => return Ok(Page::empty()),
         (own, asked) => own.or(asked),
     };
-    let mut query = device::table.select(SUMMARY).into_boxed::<Sqlite>();
+    let mut query = device::table.select(SUMMARY).into_boxed::<Db>();
     query = query.filter(device::device_sn.gt(after.map_or("", DeviceSn::as_str))).order(device::device_sn);
     if let Some(customer) = customer {
         query = query.filter(device::customer_id.eq(customer.as_str()));
@@ -135,7 +135,7 @@ pub fn summary(
     device_sn: &DeviceSn,
 ) -> Result<Option<DeviceSummary>, StorageError> {
     let mut query =
-        device::table.filter(device::device_sn.eq(device_sn.as_str())).select(SUMMARY).into_boxed::<Sqlite>();
+        device::table.filter(device::device_sn.eq(device_sn.as_str())).select(SUMMARY).into_boxed::<Db>();
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));
     }
@@ -196,7 +196,7 @@ fn last_vitals(
             (vitals::stress, vitals::step, vitals::distance, vitals::calorie),
             (vitals::latitude, vitals::longitude, vitals::altitude),
         ))
-        .into_boxed::<Sqlite>();
+        .into_boxed::<Db>();
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));
     }

@@ -10,6 +10,7 @@ pub mod bindings;
 pub mod checkpoint;
 pub mod command;
 pub mod commit;
+mod conn;
 pub mod database;
 pub mod device_state;
 pub mod devices;
@@ -19,9 +20,13 @@ mod messages;
 pub mod migrate;
 pub mod owners;
 pub mod page;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod quarantine;
 mod rows;
 pub mod rules;
 pub mod schema;
 mod statement;
 pub mod tokens;
+#[cfg(feature = "postgres")]
+pub mod upkeep;

@@ -35,7 +35,8 @@ pub struct BatchWriter {
     token: TokenSlot,
     announce: Announce,
     checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
-    checkpoint_interval: Duration,
+    /// `None` where the database does that itself.
+    checkpoint_interval: Option<Duration>,
     /// When the log was last moved, and how many items had been taken by then.
     checkpointed: (Instant, u64),
     /// What a restart resets.
@@ -190,7 +191,9 @@ impl Actor for BatchWriter {
         self.step(ctx, Core::restart_shards);
         self.take_over(ctx);
         guard::every(ctx, SHOWN_INTERVAL, Self::record_shown);
-        guard::every(ctx, self.checkpoint_interval, Self::checkpoint);
+        if let Some(interval) = self.checkpoint_interval {
+            guard::every(ctx, interval, Self::checkpoint);
+        }
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

@@ -84,11 +84,16 @@ pub fn run(
         refuse(commands);
         return Done { failed: Some(failed), ..done };
     }
+    let mut usable = true;
     for Administer { command, reply } in commands {
         let now = announce.clock.now();
         match catch_unwind(AssertUnwindSafe(|| token.execute(command, now))) {
-            // Whoever asked may have gone.
-            Ok(result) => drop(reply.send(result)),
+            Ok(result) => {
+                // It may be the connection that is of no use any more.
+                usable &= !matches!(result, Err(CommandError::Storage(_)));
+                // Whoever asked may have gone.
+                drop(reply.send(result));
+            }
             Err(panic) => {
                 count_panic(&announce.metrics);
                 tracing::error!("a command panicked: {}", panic_text(&*panic));
@@ -102,7 +107,9 @@ pub fn run(
             return Done { failed: Some(failed), ..done };
         }
     }
-    *slot = Some(token);
+    if usable {
+        *slot = Some(token);
+    }
     done
 }
 

@@ -5,6 +5,8 @@
 mod abuse;
 mod failpoints;
 mod kill;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod shutdown;
 mod simulation;
 mod watches;

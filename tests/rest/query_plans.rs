@@ -13,6 +13,7 @@ use watchpost::domain::rule::Severity;
 use watchpost::domain::time::UtcMillis;
 use watchpost::storage::alerts::{self, AlertFilter, AlertKey};
 use watchpost::storage::command::{Command, NewQuarantine, TokenKind};
+use watchpost::storage::database::Conn;
 use watchpost::storage::events::{self, EventFilter};
 use watchpost::storage::page::PageLimit;
 use watchpost::storage::quarantine::QuarantineFilter;
@@ -27,7 +28,7 @@ struct Step {
 }
 
 /// Runs `read` and asks SQLite about every query of it.
-fn check(store: &mut Store, what: &str, read: impl FnOnce(&mut SqliteConnection)) {
+fn check(store: &mut Store, what: &str, read: impl FnOnce(&mut Conn)) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     store.conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
