@@ -103,9 +103,24 @@ fn a_second_server_on_the_same_database_is_refused() {
     process.signal("-TERM");
     assert_eq!(process.wait(), (Some(0), String::new()));
     // The lease went with it.
-    let process = Process::start_with(second.path(), &[&setting]);
-    process.signal("-TERM");
-    assert_eq!(process.wait(), (Some(0), String::new()));
+    let process =
+        Process::start_with(second.path(), &[&setting, "writer.retry_for_ms=200", "telemetry.log=off"]);
+    database::note_url(second.path(), &cluster.url("postgres"));
+    let mut file = File::of(second.path());
+    let mut stream = connect(process.addr).expect("a connection");
+    let sos = |second: i64| testkit::bodies::sos("W1", second).to_string();
+    let stored = request(&mut stream, "POST /upload_common_event", &sos(0)).expect("an answer");
+    assert_eq!(stored.0, 200, "{}", stored.1);
+    // It loses its session, and another one has written when it has a new one.
+    file.execute("UPDATE meta SET value = 'another' WHERE key = 'holder'");
+    file.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE application_name = 'watchpost' AND datname = current_database()",
+    );
+    let refused = request(&mut stream, "POST /upload_common_event", &sos(1)).expect("an answer");
+    assert_eq!(refused.0, 503, "{}", refused.1);
+    assert_eq!(file.number("SELECT count(*) FROM event"), 1, "nothing was written behind the other's back");
+    process.kill();
 }
 
 /// Every row of a table, as text.

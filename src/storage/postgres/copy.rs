@@ -126,6 +126,19 @@ pub fn copy(
 
 fn same_schema(file: &mut SqliteConnection, server: &mut PgConnection) -> Result<(), StorageError> {
     const NEWEST: &str = "SELECT max(version) AS version FROM __diesel_schema_migrations";
+    #[derive(QueryableByName)]
+    struct Table {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let all: Vec<Table> = diesel::sql_query(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
+         AND name <> '__diesel_schema_migrations'",
+    )
+    .load(file)?;
+    if let Some(unknown) = all.iter().find(|table| !tables().any(|known| known == table.name)) {
+        return Err(StorageError::Unusable(format!("table {} would not be copied", unknown.name)));
+    }
     let ours: Version = diesel::sql_query(NEWEST).get_result(file)?;
     let theirs: Version = diesel::sql_query(NEWEST).get_result(server)?;
     match ours.version == theirs.version {
