@@ -45,6 +45,7 @@
 //! | [`dashboard`] | the operators' page, embedded |
 //! | [`cli`] | the commands that speak to a running server, over REST |
 //! | [`app`] | puts it all together; order of start and stop |
+//! | [`demo`] | a server with simulated watches, to look at |
 //!
 //! # What is not there
 //!
@@ -66,6 +67,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod dashboard;
+pub mod demo;
 pub mod device;
 pub mod domain;
 pub mod ingest;

@@ -11,6 +11,7 @@ use watchpost::app::{App, databases};
 use watchpost::cli::client::{Client, ServerArgs};
 use watchpost::cli::{bindings, login_link, quarantine, token, watch};
 use watchpost::config::{Config, LogFormat};
+use watchpost::demo;
 use watchpost::telemetry;
 
 /// Reports are made on one thread and freed on another, which the C library's allocator pays for.
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Run the server (the default)
     Serve(ServeArgs),
+    /// Run a server with simulated watches, to look at
+    Demo(demo::DemoArgs),
     /// Print the effective configuration as TOML, secrets masked
     Config(ServeArgs),
     /// Show the stream of alerts in this terminal
@@ -168,6 +171,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let env = |name: &str| std::env::var(name).ok();
     let text = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => return serve(args.load()?).await,
+        Command::Demo(args) => return run_demo(&args).await,
         Command::Config(args) => args.load()?.to_masked_toml(),
         Command::Watch(args) => {
             let client = Client::connect(&args.server, env)?;
@@ -195,6 +199,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     };
     println!("{}", text.trim_end());
     Ok(())
+}
+
+async fn run_demo(args: &demo::DemoArgs) -> anyhow::Result<()> {
+    telemetry::init_logging("warn", false).map_err(anyhow::Error::msg)?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signalled = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    Ok(demo::run(args, signalled).await?)
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

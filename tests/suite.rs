@@ -1,4 +1,5 @@
 mod architecture;
+mod demo;
 mod faults;
 mod pipeline;
 mod rest;

@@ -11,12 +11,12 @@ use super::error::Problem;
 use super::state::ApiState;
 use super::{body, paging};
 use crate::device::messages::Act;
-use crate::domain::alert::{ActError, ActionKind, Alert, AlertState, Cause, OperatorAction, Transition};
+use crate::domain::alert::{ActError, ActionKind, Alert, AlertState, Cause, OperatorAction, Outcome};
 use crate::domain::ids::{AlertId, CustomerId, DeviceSn, RuleId};
 use crate::domain::owner::{Caller, Scope};
 use crate::domain::rule::Severity;
 use crate::domain::time::UtcMillis;
-use crate::storage::alerts::{self, AlertFilter, AlertKey, ChangeSummary};
+use crate::storage::alerts::{self, AlertFilter, AlertKey, ChangeSummary, Viewed};
 
 const NOTE_CHARS_MAX: usize = 2_000;
 const COMMAND_ID_CHARS_MAX: usize = 128;
@@ -80,9 +80,12 @@ fn read_severities(text: &str) -> Result<Vec<Severity>, Problem> {
 struct AlertWithChanges {
     #[serde(flatten)]
     alert: Alert,
+    /// The timeline, oldest first.
     changes: Vec<ChangeSummary>,
     /// True if only the newest changes are shown.
     changes_truncated: bool,
+    /// Who has had it on the screen, and when first.
+    shown: Vec<Viewed>,
 }
 
 pub async fn get(
@@ -95,7 +98,8 @@ pub async fn get(
     let found = state.readers.read(move |conn| {
         let Some(alert) = alerts::get(conn, &scope, id)? else { return Ok(None) };
         let (changes, changes_truncated) = alerts::changes(conn, &scope, id)?;
-        Ok(Some(AlertWithChanges { alert, changes, changes_truncated }))
+        let shown = alerts::viewed(conn, id)?;
+        Ok(Some(AlertWithChanges { alert, changes, changes_truncated, shown }))
     });
     match found.await? {
         Some(alert) => Ok(HttpResponse::Ok().json(alert)),
@@ -103,11 +107,20 @@ pub async fn get(
     }
 }
 
+/// What an operator says with an action.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ActionBody {
     note: Option<String>,
     /// The caller's own id of the command: the same one again changes nothing and answers 200.
+    command_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResolveBody {
+    outcome: Option<Outcome>,
+    note: Option<String>,
     command_id: Option<String>,
 }
 
@@ -118,8 +131,22 @@ pub async fn acknowledge(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let action: ActionBody = body::json(&state, &request, payload).await?;
-    act(&state, caller.0, &id, ActionKind::Acknowledge, action).await
+    let said: ActionBody = body::json(&state, &request, payload).await?;
+    act(&state, caller.0, &id, ActionKind::Acknowledge, said, None).await
+}
+
+pub async fn comment(
+    state: web::Data<ApiState>,
+    caller: Authenticated,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let said: ActionBody = body::json(&state, &request, payload).await?;
+    if said.note.as_deref().is_none_or(|note| note.trim().is_empty()) {
+        return Err(Problem::invalid("a comment needs a note"));
+    }
+    act(&state, caller.0, &id, ActionKind::Comment, said, None).await
 }
 
 pub async fn resolve(
@@ -129,8 +156,8 @@ pub async fn resolve(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let action: ActionBody = body::json(&state, &request, payload).await?;
-    act(&state, caller.0, &id, ActionKind::Resolve, action).await
+    let ResolveBody { outcome, note, command_id } = body::json(&state, &request, payload).await?;
+    act(&state, caller.0, &id, ActionKind::Resolve, ActionBody { note, command_id }, outcome).await
 }
 
 /// The device's shard decides; the answer comes after its commit.
@@ -139,43 +166,36 @@ async fn act(
     caller: Caller,
     id: &str,
     kind: ActionKind,
-    body: ActionBody,
+    said: ActionBody,
+    outcome: Option<Outcome>,
 ) -> Result<HttpResponse, Problem> {
     let alert_id: AlertId = id.parse().map_err(|_| Problem::not_found(WHAT))?;
-    let note = body.note.map(|note| text("note", note, NOTE_CHARS_MAX)).transpose()?;
-    let command_id = match body.command_id {
+    let note = said.note.map(|note| text("note", note, NOTE_CHARS_MAX)).transpose()?;
+    let command_id = match said.command_id {
         Some(id) => text("command_id", id, COMMAND_ID_CHARS_MAX)?,
         None => random_hex::<16>()?.into(),
     };
+    let actor = caller.name.as_str().into();
+    let action = OperatorAction { alert_id, kind, command_id: command_id.clone(), actor, note, outcome };
     let stored = find(state, &caller.scope, alert_id).await?;
-    let action = OperatorAction {
-        alert_id,
-        kind,
-        command_id: command_id.clone(),
-        actor: caller.name.as_str().into(),
-        note,
+    let was_open = stored.state.is_open();
+    let mut refused = match decide(state, stored, &action).await? {
+        Ok(alert) => return Ok(HttpResponse::Ok().json(alert)),
+        Err(refused) => refused,
     };
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    let message = Act { device_sn: stored.device_sn, action, reply };
-    let away = || Problem::unavailable("not-stored", "the action was not stored; send it again");
-    state.admission.router.act(message).map_err(|_| away())?;
-    let timeout = Duration::from_millis(state.config.watch.receipt_timeout_ms);
-    let refused = match tokio::time::timeout(timeout, answer).await {
-        Ok(Ok(Ok(alert))) => return Ok(HttpResponse::Ok().json(alert)),
-        Ok(Ok(Err(refused))) => refused,
-        Ok(Err(_)) => return Err(away()),
-        Err(_) => {
-            let detail = "the action is not stored yet; send it again with the same command_id";
-            return Err(
-                Problem::unavailable("not-stored-yet", detail).with("command_id", (*command_id).into())
-            );
-        }
-    };
+    if kind == ActionKind::Comment && was_open && refused == ActError::NotOpen {
+        // It was resolved between the look and the shard, which has forgotten it. It stays resolved.
+        let stored = find(state, &caller.scope, alert_id).await?;
+        refused = match decide(state, stored, &action).await? {
+            Ok(alert) => return Ok(HttpResponse::Ok().json(alert)),
+            Err(refused) => refused,
+        };
+    }
     if refused == ActError::NotStored {
-        return Err(away());
+        return Err(not_stored());
     }
     // Refused because it has been done: by the same command, which is no conflict?
-    let (cause, transition) = (Cause::Action(command_id), transition(kind));
+    let (cause, transition) = (Cause::Action(command_id), kind.transition());
     let done = state.readers.read(move |conn| alerts::has_change(conn, alert_id, &cause, transition)).await?;
     let present = match refused {
         ActError::Illegal(illegal) if !done => *illegal.present,
@@ -187,17 +207,37 @@ async fn act(
     }
 }
 
+/// What the shard of the alert's device answers, after the commit.
+async fn decide(
+    state: &ApiState,
+    stored: Alert,
+    action: &OperatorAction,
+) -> Result<Result<Alert, ActError>, Problem> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let device_sn = stored.device_sn.clone();
+    let resolved = (!stored.state.is_open()).then(|| Box::new(stored));
+    let message = Act { device_sn, action: action.clone(), resolved, reply };
+    state.admission.router.act(message).map_err(|_| not_stored())?;
+    let timeout = Duration::from_millis(state.config.watch.receipt_timeout_ms);
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(not_stored()),
+        Err(_) => {
+            let detail = "the action is not stored yet; send it again with the same command_id";
+            let problem = Problem::unavailable("not-stored-yet", detail);
+            Err(problem.with("command_id", (*action.command_id).into()))
+        }
+    }
+}
+
+fn not_stored() -> Problem {
+    Problem::unavailable("not-stored", "the action was not stored; send it again")
+}
+
 async fn find(state: &ApiState, scope: &Scope, id: AlertId) -> Result<Alert, Problem> {
     let scope = scope.clone();
     let found = state.readers.read(move |conn| alerts::get(conn, &scope, id)).await?;
     found.ok_or_else(|| Problem::not_found(WHAT))
-}
-
-fn transition(kind: ActionKind) -> Transition {
-    match kind {
-        ActionKind::Acknowledge => Transition::Acknowledged,
-        ActionKind::Resolve => Transition::Resolved,
-    }
 }
 
 fn text(field: &str, text: String, chars_max: usize) -> Result<Box<str>, Problem> {

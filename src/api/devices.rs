@@ -8,17 +8,23 @@ use super::auth::Authenticated;
 use super::error::Problem;
 use super::state::ApiState;
 use super::{body, paging};
-use crate::domain::ids::{CustomerId, DeviceSn, OrgId, PersonId};
+use crate::domain::ids::{CustomerId, DeviceSn, ID_CHARS_MAX, OrgId, PersonId};
 use crate::domain::owner::Scope;
+use crate::domain::presence::Presence;
 use crate::storage::command::{Command, CommandError, CommandReply, NewBinding};
-use crate::storage::{devices, owners};
+use crate::storage::devices::{self, DeviceFilter};
+use crate::storage::owners;
 
-const WHAT: &str = "the device";
+pub(super) const WHAT: &str = "the device";
+/// As long as what it may be found in.
+const SEARCH_CHARS_MAX: usize = ID_CHARS_MAX;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     customer_id: Option<CustomerId>,
+    search: Option<String>,
+    state: Option<Presence>,
     limit: Option<u16>,
     cursor: Option<String>,
 }
@@ -32,10 +38,24 @@ pub async fn list(
     let query = query.into_inner();
     let limit = paging::limit(query.limit)?;
     let after = paging::cursor(query.cursor.as_deref(), |key| DeviceSn::parse(key).ok())?;
-    let read =
-        move |conn: &mut _| devices::list(conn, &scope, query.customer_id.as_ref(), after.as_ref(), limit);
+    let filter = DeviceFilter {
+        customer_id: query.customer_id,
+        search: query.search.map(search_text).transpose()?.flatten(),
+        state: query.state,
+    };
+    let patience = state.patience();
+    let read = move |conn: &mut _| devices::list(conn, &scope, &filter, patience, after.as_ref(), limit);
     let page = state.readers.read(read).await?;
     Ok(paging::answer(&page, DeviceSn::to_string))
+}
+
+/// `None` for nothing to look for.
+fn search_text(text: String) -> Result<Option<String>, Problem> {
+    if text.chars().count() > SEARCH_CHARS_MAX {
+        return Err(Problem::invalid(format!("search has more than {SEARCH_CHARS_MAX} characters")));
+    }
+    let text = text.trim();
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
 pub async fn get(
@@ -43,8 +63,8 @@ pub async fn get(
     caller: Authenticated,
     serial: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (scope, serial) = (caller.0.scope, read_serial(&serial)?);
-    let found = state.readers.read(move |conn| devices::get(conn, &scope, &serial)).await?;
+    let (scope, serial, patience) = (caller.0.scope, read_serial(&serial)?, state.patience());
+    let found = state.readers.read(move |conn| devices::get(conn, &scope, &serial, patience)).await?;
     match found {
         Some(device) => Ok(HttpResponse::Ok().json(device)),
         None => Err(Problem::not_found(WHAT)),
@@ -134,13 +154,9 @@ async fn answer_binding(
     device_sn: DeviceSn,
 ) -> Result<HttpResponse, Problem> {
     let found = state.readers.read(move |conn| {
-        let Some(device) = devices::summary(conn, &scope, &device_sn)? else { return Ok(None) };
+        let Some(binding) = devices::binding(conn, &scope, &device_sn)? else { return Ok(None) };
         let history = owners::history(conn, &scope, &device_sn)?;
-        Ok(Some(json!({
-            "device_sn": device.device_sn,
-            "binding": device.binding,
-            "history": history,
-        })))
+        Ok(Some(json!({ "device_sn": device_sn, "binding": binding, "history": history })))
     });
     match found.await? {
         Some(binding) => Ok(HttpResponse::Ok().json(binding)),
@@ -148,7 +164,7 @@ async fn answer_binding(
     }
 }
 
-fn read_serial(text: &str) -> Result<DeviceSn, Problem> {
+pub(super) fn read_serial(text: &str) -> Result<DeviceSn, Problem> {
     DeviceSn::parse(text).map_err(|err| Problem::invalid(format!("device_sn: {err}")))
 }
 
@@ -166,7 +182,7 @@ fn customer(scope: &Scope, asked: Option<CustomerId>) -> Result<CustomerId, Prob
 pub(super) fn name(field: &str, name: Option<String>) -> Result<Option<String>, String> {
     let Some(name) = name else { return Ok(None) };
     let name = name.trim();
-    if name.chars().count() > crate::domain::ids::ID_CHARS_MAX || name.chars().any(char::is_control) {
+    if name.chars().count() > ID_CHARS_MAX || name.chars().any(char::is_control) {
         return Err(format!("{field} must be at most 255 printable characters"));
     }
     Ok((!name.is_empty()).then(|| name.to_owned()))

@@ -3,7 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, Route, web};
 
 use super::error::Problem;
-use super::{alerts, devices, events, import, post_events, quarantine, rules, sessions, system, tokens};
+use super::{
+    alerts, device_history, devices, events, import, overview, post_events, quarantine, rules, sessions,
+    system, tokens,
+};
 
 macro_rules! routes {
     ($($method:ident $path:literal => $handler:path;)+) => {
@@ -17,11 +20,13 @@ macro_rules! routes {
 }
 
 routes! {
+    get "/api/v1/overview" => overview::get;
     get "/api/v1/events" => events::list;
     post "/api/v1/events" => post_events::post;
     get "/api/v1/alerts" => alerts::list;
     get "/api/v1/alerts/{alert_id}" => alerts::get;
     post "/api/v1/alerts/{alert_id}/acknowledge" => alerts::acknowledge;
+    post "/api/v1/alerts/{alert_id}/comment" => alerts::comment;
     post "/api/v1/alerts/{alert_id}/resolve" => alerts::resolve;
     get "/api/v1/rules" => rules::list;
     post "/api/v1/rules" => rules::create;
@@ -30,6 +35,8 @@ routes! {
     delete "/api/v1/rules/{rule_id}" => rules::delete;
     get "/api/v1/devices" => devices::list;
     get "/api/v1/devices/{device_sn}" => devices::get;
+    get "/api/v1/devices/{device_sn}/vitals" => device_history::vitals;
+    get "/api/v1/devices/{device_sn}/track" => device_history::track;
     get "/api/v1/devices/{device_sn}/binding" => devices::binding;
     put "/api/v1/devices/{device_sn}/binding" => devices::bind;
     delete "/api/v1/devices/{device_sn}/binding" => devices::unbind;

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use prometheus_client::registry::Registry;
 
+use super::overview::OverviewCache;
 use crate::config::Config;
+use crate::domain::presence::Patience;
 use crate::ingest::admission::Admission;
 use crate::ingest::ring_guard::RingGuard;
 use crate::rules::messages::ChangeRule;
@@ -37,13 +39,28 @@ pub struct ApiState {
     pub change_rule: Link<ChangeRule>,
     pub rules: Published,
     pub watermark: Watermark,
+    pub overview: OverviewCache,
     /// Requests between their head and their answer.
     pub in_flight: Arc<AtomicI64>,
     /// False while starting and from SIGTERM on.
     pub accepting: Arc<AtomicBool>,
 }
 
+/// A device that missed this many of its uploads in a row is silent.
+const UPLOADS_MISSED_MAX: u32 = 3;
+
 impl ApiState {
+    /// Seconds without a sign of life after which a device is silent: by what watches are told.
+    pub fn silent_after_s(&self) -> u32 {
+        let watch = &self.config.watch;
+        watch.upload_device_interval_s.max(watch.upload_health_interval_s).saturating_mul(UPLOADS_MISSED_MAX)
+    }
+
+    /// From when on a device that said nothing is silent.
+    pub fn patience(&self) -> Patience {
+        Patience { now: self.clock.now(), silent_after_s: self.silent_after_s() }
+    }
+
     pub fn is_ready(&self) -> bool {
         self.accepting.load(Ordering::Acquire) && self.board.all_running()
     }

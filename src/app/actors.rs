@@ -37,8 +37,9 @@ use crate::supervision::root::{ActorDied, BudgetSpent, Factory, Fatal, RootSuper
 use crate::telemetry::Metrics;
 use crate::writer::actor::{BatchWriter, token_slot};
 use crate::writer::client::WriterClient;
+use crate::writer::inbox::Inbox;
 use crate::writer::job::{Announce, TokenSlot};
-use crate::writer::messages::{Administer, Barrier, Flush, ShardNotice, WriteBatch};
+use crate::writer::messages::{Administer, Flush, ShardNotice, Wake};
 
 /// How often readiness is looked at while starting.
 const READY_POLL: Duration = Duration::from_millis(2);
@@ -101,8 +102,7 @@ impl Builder<'_> {
 
 /// Links into the writer.
 struct WriterLinks {
-    write: Link<WriteBatch>,
-    barrier: Link<Barrier>,
+    inbox: Inbox,
     administer: Link<Administer>,
     shown: Link<AlertShown>,
     flush: Link<Flush>,
@@ -173,8 +173,7 @@ impl Pipeline {
         });
         let sinks = ShardSinks {
             readers: readers.clone(),
-            write: links.write.clone(),
-            barrier: links.barrier.clone(),
+            writer: links.inbox.clone(),
             administer: writer.clone(),
             quarantine_bounds: (config.quarantine.bodies_max, config.quarantine.bytes_max),
         };
@@ -187,7 +186,7 @@ impl Pipeline {
         let admission = Admission {
             pool: PermitPool::new(&config.admission, metrics.clone()),
             rules: published.clone(),
-            router: Arc::new(Router::new(shards)),
+            router: Arc::new(Router::new(shards, metrics.clone())),
             bound: Arc::new(move |device| bindings.bound_customer(device)),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -283,33 +282,34 @@ fn start_writer(
 ) -> WriterLinks {
     const NAME: &str = "batch-writer";
     let health = builder.health(NAME);
-    let write: Link<WriteBatch> = Link::new(NAME, health.clone());
-    let barrier: Link<Barrier> = Link::new(NAME, health.clone());
+    let wake: Link<Wake> = Link::new(NAME, health.clone());
     let administer: Link<Administer> = Link::new(NAME, health.clone());
     let shown: Link<AlertShown> = Link::new(NAME, health.clone());
     let flush: Link<Flush> = Link::new(NAME, health.clone());
-    let to = (write.clone(), barrier.clone(), administer.clone(), shown.clone(), flush.clone());
+    let to = (wake.clone(), administer.clone(), shown.clone(), flush.clone());
+    let inbox = Inbox::new(wake);
     let point = move |addr: &Addr<BatchWriter>| {
         to.0.point_to(addr);
         to.1.point_to(addr);
         to.2.point_to(addr);
         to.3.point_to(addr);
-        to.4.point_to(addr);
     };
     let (supervised, arbiter, token) = (builder.supervised(&health), builder.arbiter(), token_slot());
     let (config, database, announce) = (config.writer.clone(), database.clone(), announce.clone());
+    let from = inbox.clone();
     let shared_token = token.clone();
     builder.spawn(&health, move || {
         let (supervised, config, database) = (supervised.clone(), config.clone(), database.clone());
-        let (token, announce, point_first) = (token.clone(), announce.clone(), point.clone());
+        let (token, announce, inbox, point_first) =
+            (token.clone(), announce.clone(), from.clone(), point.clone());
         let addr = Supervisor::start_in_arbiter(&arbiter, move |ctx| {
             // Before `started()`: shards answer its first word, and their barriers must arrive.
             point_first(&ctx.address());
-            BatchWriter::new(supervised, config, database, token, announce)
+            BatchWriter::new(supervised, config, database, token, announce, inbox)
         });
         point(&addr);
     });
-    WriterLinks { write, barrier, administer, shown, flush, token: shared_token }
+    WriterLinks { inbox, administer, shown, flush, token: shared_token }
 }
 
 /// The rules are loaded before anything is let in; RuleCache keeps them up to date.

@@ -15,6 +15,7 @@ use actix_web::web;
 use tokio::sync::oneshot;
 
 use crate::api::credentials::{self, CredentialError};
+use crate::api::overview::OverviewCache;
 use crate::api::state::ApiState;
 use crate::config::{Config, ConfigError};
 use crate::domain::rule_seeds;
@@ -123,6 +124,7 @@ impl App {
             change_rule: pipeline.change_rule.clone(),
             rules: pipeline.rules.clone(),
             watermark: pipeline.watermark.clone(),
+            overview: OverviewCache::default(),
             in_flight: Arc::default(),
             accepting: accepting.clone(),
         });

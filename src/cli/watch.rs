@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{CliError, Client, ServerArgs};
-use super::watch_line::{line, printable};
-use crate::domain::alert::{Alert, Transition};
+use super::watch_line::{Said, line, printable};
+use crate::domain::alert::{Alert, Outcome, Transition};
 use crate::domain::ids::Offset;
 use crate::domain::rule::Severity;
 
@@ -110,6 +110,8 @@ enum Incoming {
 struct Change {
     transition: Transition,
     actor: Option<String>,
+    note: Option<String>,
+    outcome: Option<Outcome>,
 }
 
 struct Watcher<'a, W> {
@@ -236,13 +238,17 @@ impl<W: Write> Watcher<'_, W> {
                 let rest = if truncated { " (the least severe are left out)" } else { "" };
                 self.say(&format!("{} open alerts{rest}", alerts.len()))?;
                 for alert in &alerts {
-                    self.say(&line(alert, alert.state.name(), None, self.color))?;
+                    let said = Said { what: alert.state.name(), ..Said::default() };
+                    self.say(&line(alert, said, self.color))?;
                 }
             }
             Incoming::Alert { offset, change, alert } => {
                 self.since = Some((self.epoch.clone(), offset));
                 self.seen += 1;
-                self.say(&line(&alert, change.transition.name(), change.actor.as_deref(), self.color))?;
+                let Change { transition, actor, note, outcome } = &change;
+                let (actor, note) = (actor.as_deref(), note.as_deref());
+                let said = Said { what: transition.name(), actor, note, outcome: *outcome };
+                self.say(&line(&alert, said, self.color))?;
             }
             Incoming::Gap { from, to } => self.say(&format!("changes {from} to {to} were missed"))?,
             Incoming::Error { code, message } => {

@@ -1,6 +1,6 @@
 //! An alert as one line of a terminal.
 
-use crate::domain::alert::{Alert, AlertState};
+use crate::domain::alert::{Alert, AlertState, Outcome};
 use crate::domain::rule::Severity;
 
 const BOLD_RED: &str = "\x1b[1;31m";
@@ -8,9 +8,18 @@ const YELLOW: &str = "\x1b[33m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// `what` is the transition, or the state for an alert of a snapshot. Critical ones that nobody
-/// has taken up are loud: bold red, and with `color` a bell.
-pub fn line(alert: &Alert, what: &str, actor: Option<&str>, color: bool) -> String {
+/// What a change says beside the alert.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'a> {
+    /// The transition, or the state for an alert of a snapshot.
+    pub what: &'a str,
+    pub actor: Option<&'a str>,
+    pub note: Option<&'a str>,
+    pub outcome: Option<Outcome>,
+}
+
+/// Critical ones that nobody has taken up are loud: bold red, and with `color` a bell.
+pub fn line(alert: &Alert, said: Said<'_>, color: bool) -> String {
     let time = alert.last_at.to_datetime().map(|time| time.format("%m-%d %H:%M:%SZ").to_string());
     let kind = alert.event_type.as_deref().unwrap_or(&alert.rule_name);
     let kind = kind.rsplit('.').next().unwrap_or(kind);
@@ -18,7 +27,7 @@ pub fn line(alert: &Alert, what: &str, actor: Option<&str>, color: bool) -> Stri
         "{} {:<8} {:<14} {kind} {}",
         time.unwrap_or_default(),
         alert.severity.name().to_uppercase(),
-        what,
+        said.what,
         alert.device_sn,
     );
     let person = [&alert.person_name, &alert.org_name].into_iter().flatten();
@@ -35,10 +44,16 @@ pub fn line(alert: &Alert, what: &str, actor: Option<&str>, color: bool) -> Stri
     if !alert.verified {
         text += " unverified";
     }
-    if let Some(actor) = actor {
+    if let Some(actor) = said.actor {
         text += &format!(" by {actor}");
     }
+    if let Some(outcome) = said.outcome {
+        text += &format!(", outcome {}", outcome.name().replace('_', " "));
+    }
     text += &format!(" [{}]", alert.alert_id);
+    if let Some(note) = said.note {
+        text += &format!(": {note}");
+    }
     let text = printable(&text);
     let loud = alert.severity == Severity::Critical && alert.state == AlertState::Raised;
     match (color, alert.severity) {
@@ -93,17 +108,27 @@ mod tests {
     #[test]
     fn a_critical_alert_is_loud_until_somebody_has_taken_it_up() {
         let mut alert = sos("com.watch.SOS");
-        let raised = line(&alert, "raised", None, true);
+        let raised = line(&alert, Said { what: "raised", ..Said::default() }, true);
         assert!(raised.starts_with("\x07\x1b[1;31m01-01 00:00:00Z CRITICAL raised"), "{raised:?}");
         assert!(raised.contains(" SOS w1 unverified ["), "{raised:?}");
         alert.state = AlertState::Acknowledged;
-        assert!(!line(&alert, "acknowledged", Some("Ann"), true).contains('\x07'));
-        assert!(line(&alert, "acknowledged", Some("Ann"), false).contains("by Ann"));
+        let said = Said { what: "acknowledged", actor: Some("Ann"), ..Said::default() };
+        assert!(!line(&alert, said, true).contains('\x07'));
+        assert!(line(&alert, said, false).contains("by Ann"));
+    }
+
+    #[test]
+    fn a_note_and_an_outcome_are_shown_and_a_note_steers_nothing() {
+        let (outcome, note) = (Some(Outcome::FalseAlarm), Some("pressed by mistake\x1b[2J"));
+        let said = Said { what: "resolved", actor: Some("Ann"), note, outcome };
+        let text = line(&sos("SOS"), said, false);
+        assert!(text.contains(" by Ann, outcome false alarm ["), "{text}");
+        assert!(text.ends_with("]: pressed by mistake\u{fffd}[2J"), "{text}");
     }
 
     #[test]
     fn what_a_watch_sent_does_not_steer_the_terminal() {
-        let text = line(&sos("SOS\x1b[2J\n"), "raised", None, false);
+        let text = line(&sos("SOS\x1b[2J\n"), Said { what: "raised", ..Said::default() }, false);
         assert!(!text.contains(char::is_control), "{text:?}");
     }
 }

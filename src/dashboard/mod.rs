@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, web};
 
 const INDEX: &str = include_str!("index.html");
 const SCRIPT: &str = include_str!("app.js");
+const STREAM_CLIENT: &str = include_str!("stream-client.js");
 const STYLE: &str = include_str!("style.css");
 
 /// `connect-src 'self'` covers the stream too, which has the page's own host.
@@ -16,6 +17,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     for (path, content_type, body) in [
         ("/", "text/html; charset=utf-8", INDEX),
         ("/app.js", "text/javascript; charset=utf-8", SCRIPT),
+        ("/stream-client.js", "text/javascript; charset=utf-8", STREAM_CLIENT),
         ("/style.css", "text/css; charset=utf-8", STYLE),
     ] {
         cfg.route(path, web::get().to(move || async move { asset(content_type, body) }));

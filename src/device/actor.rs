@@ -1,7 +1,7 @@
 //! DeviceActor: a shard on an arbiter of its own.
 //!
-//! Receives: `Ingest` (router), `Act` (REST), `BindingChanged`, `ShardNotice` (writer), `Drain`
-//! (app). Sends: `WriteBatch`, `Barrier`. Bound: admission permits. On restart: barrier first, then
+//! Receives: `IngestTurn` (router), `Act` (REST), `BindingChanged`, `ShardNotice` (writer), `Drain`
+//! (app). Sends: `WriteBatch`, `Barrier` (the writer's inbox). Bound: admission permits. On restart: barrier first, then
 //! states are loaded as needed; receipts of what had not been handed on say 503.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::decide;
 use super::effects::Effect;
 use super::judge::ShardDeps;
 use super::loading::read_devices;
-use super::messages::{Act, BindingChanged, Drain, Ingest, QUARANTINE_ROUTE};
+use super::messages::{Act, BindingChanged, Drain, Ingest, IngestTurn, QUARANTINE_ROUTE};
 use super::shard::Shard;
 use crate::domain::event::DeviceReport;
 use crate::domain::identity;
@@ -26,10 +26,10 @@ use crate::storage::command::{Command, NewQuarantine};
 use crate::storage::database::Readers;
 use crate::storage::device_state;
 use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded_timer};
-use crate::supervision::link::Link;
 use crate::supervision::permits::{Outcome, Ticket};
 use crate::telemetry::Metrics;
 use crate::writer::client::WriterClient;
+use crate::writer::inbox::Inbox;
 use crate::writer::messages::{Barrier, ShardNotice, WriteBatch};
 
 /// Deadlines are looked at this often when no message comes.
@@ -41,8 +41,7 @@ pub struct DeviceActor {
     deps: Arc<ShardDeps>,
     shard: Shard,
     readers: Readers,
-    write: Link<WriteBatch>,
-    barrier: Link<Barrier>,
+    writer: Inbox,
     administer: WriterClient,
     /// Copies and bytes that quarantine keeps.
     quarantine_bounds: (u32, u64),
@@ -54,8 +53,7 @@ pub struct DeviceActor {
 #[derive(Clone)]
 pub struct ShardSinks {
     pub readers: Readers,
-    pub write: Link<WriteBatch>,
-    pub barrier: Link<Barrier>,
+    pub writer: Inbox,
     pub administer: WriterClient,
     pub quarantine_bounds: (u32, u64),
 }
@@ -69,15 +67,14 @@ struct Turn;
 impl DeviceActor {
     pub fn new(index: usize, supervised: Supervised, deps: Arc<ShardDeps>, sinks: ShardSinks) -> Self {
         let shard = Shard::new(deps.clone());
-        let ShardSinks { readers, write, barrier, administer, quarantine_bounds } = sinks;
+        let ShardSinks { readers, writer, administer, quarantine_bounds } = sinks;
         Self {
             index,
             supervised,
             deps,
             shard,
             readers,
-            write,
-            barrier,
+            writer,
             administer,
             quarantine_bounds,
             turn_sent: false,
@@ -89,17 +86,12 @@ impl DeviceActor {
         crate::fail_point!("shard::effects");
         for effect in self.shard.take_effects() {
             match effect {
+                // What a new writer finds is refused, and it says that it has restarted.
                 Effect::Write { urgent, items } => {
-                    let batch = WriteBatch { shard: self.index, urgent, items };
-                    // Undelivered ones are dropped with their receipts; the new writer says that it
-                    // has restarted, and everything is loaded anew.
-                    if let Err(undelivered) = self.write.send(batch) {
-                        Metrics::count(&self.deps.metrics.undelivered, undelivered.edge);
-                    }
+                    self.writer.batch(WriteBatch { shard: self.index, urgent, items });
                 }
                 Effect::Barrier { devices, token } => {
-                    // Likewise: a new writer asks for a new barrier.
-                    let _ = self.barrier.send(Barrier { shard: self.index, devices, token });
+                    self.writer.barrier(Barrier { shard: self.index, devices, token });
                 }
                 Effect::Load { devices, unknown, generation } => {
                     self.load(devices, unknown, generation, ctx);
@@ -237,14 +229,16 @@ impl ActixSupervised for DeviceActor {
     }
 }
 
-impl Handler<Ingest> for DeviceActor {
+impl Handler<IngestTurn> for DeviceActor {
     type Result = ();
 
-    fn handle(&mut self, ingest: Ingest, ctx: &mut Self::Context) {
+    fn handle(&mut self, turn: IngestTurn, ctx: &mut Self::Context) {
         crate::fail_point!("shard::ingest_unguarded");
         guarded(self, ctx, |actor, ctx| {
             crate::fail_point!("shard::ingest");
-            actor.shard.enqueue(ingest);
+            for ingest in turn.reports {
+                actor.shard.enqueue(ingest);
+            }
             if !actor.turn_sent {
                 actor.turn_sent = true;
                 ctx.address().do_send(Turn);

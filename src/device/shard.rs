@@ -286,7 +286,9 @@ impl Shard {
         let Some(state) = self.states.get_mut(&act.device_sn) else {
             return self.waiting.push(act.device_sn.clone(), Waiter::Act(act));
         };
-        let (changes, answer) = match state.open_alert_by_id_mut(act.action.alert_id) {
+        let mut resolved = act.resolved;
+        let alert = state.open_alert_by_id_mut(act.action.alert_id);
+        let (changes, answer) = match alert.or(resolved.as_deref_mut()) {
             None => (vec![], Err(ActError::NotOpen)),
             Some(alert) => match alert.act(&act.action, self.deps.clock.now()) {
                 Ok(change) => (vec![change.clone()], Ok(change.alert)),

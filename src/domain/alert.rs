@@ -8,11 +8,14 @@
 //!                       +------------ resolve ------------------->
 //! ```
 //!
+//! A comment is possible in every state and leaves it as it is.
+//!
 //! Each transition is an [`AlertChange`] with the alert as it is afterwards, in absolute values:
 //! applying one twice is harmless.
 
 use serde::{Deserialize, Serialize};
 
+pub use super::action::{ActError, ActionKind, IllegalTransition, OperatorAction, Outcome};
 use super::event::Location;
 use super::identity;
 use super::ids::{AlertId, BindingId, CustomerId, DeviceSn, EventId, OrgId, PersonId, RuleId};
@@ -59,16 +62,19 @@ pub enum Transition {
     /// It happened again while the alert was open: the count grows.
     Repeated,
     Acknowledged,
+    /// Somebody wrote a note. The state stays.
+    Commented,
     Resolved,
     /// The metric is within its bounds again. People close the alert.
     BackToNormal,
 }
 
 impl Transition {
-    pub const ALL: [Transition; 5] = [
+    pub const ALL: [Transition; 6] = [
         Transition::Raised,
         Transition::Repeated,
         Transition::Acknowledged,
+        Transition::Commented,
         Transition::Resolved,
         Transition::BackToNormal,
     ];
@@ -82,6 +88,7 @@ impl Transition {
             Transition::Raised => "raised",
             Transition::Repeated => "repeated",
             Transition::Acknowledged => "acknowledged",
+            Transition::Commented => "commented",
             Transition::Resolved => "resolved",
             Transition::BackToNormal => "back_to_normal",
         }
@@ -144,6 +151,8 @@ pub struct Alert {
     pub acknowledged_by: Option<Box<str>>,
     pub resolved_at: Option<UtcMillis>,
     pub resolved_by: Option<Box<str>>,
+    /// Null until it is resolved, and if whoever resolved it did not say.
+    pub outcome: Option<Outcome>,
     pub back_to_normal_at: Option<UtcMillis>,
     /// When a change of it was last pushed, by the server's clock.
     pub pushed_at: UtcMillis,
@@ -178,12 +187,15 @@ pub struct Occurrence {
     pub verified: bool,
 }
 
-/// An action that the alert's present state does not allow.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("the alert is already {}", .present.state.name())]
-pub struct IllegalTransition {
-    /// The alert as it stands, with who was first.
-    pub present: Box<Alert>,
+impl AlertChange {
+    /// Null unless this change resolved the alert.
+    pub fn outcome(&self) -> Option<Outcome> {
+        outcome_of(self.transition, &self.alert)
+    }
+}
+
+fn outcome_of(transition: Transition, alert: &Alert) -> Option<Outcome> {
+    alert.outcome.filter(|_| transition == Transition::Resolved)
 }
 
 impl Alert {
@@ -215,6 +227,7 @@ impl Alert {
             acknowledged_by: None,
             resolved_at: None,
             resolved_by: None,
+            outcome: None,
             back_to_normal_at: None,
             pushed_at: what.received_at,
         };
@@ -271,7 +284,8 @@ impl Alert {
         self.change(Transition::Resolved, cause, at, false)
     }
 
-    /// Applies what an operator did.
+    /// Applies what an operator did. Of several who try the same, the first one wins; a comment is
+    /// always possible.
     pub fn act(&mut self, action: &OperatorAction, at: UtcMillis) -> Result<AlertChange, IllegalTransition> {
         let transition = match (self.state, action.kind) {
             (AlertState::Raised, ActionKind::Acknowledge) => {
@@ -284,13 +298,18 @@ impl Alert {
                 self.state = AlertState::Resolved;
                 self.resolved_at = Some(at);
                 self.resolved_by = Some(action.actor.clone());
+                self.outcome = action.outcome;
                 Transition::Resolved
             }
-            (AlertState::Acknowledged, ActionKind::Acknowledge) | (AlertState::Resolved, _) => {
+            (_, ActionKind::Comment) => Transition::Commented,
+            (AlertState::Acknowledged | AlertState::Resolved, _) => {
                 return Err(IllegalTransition { present: Box::new(self.clone()) });
             }
         };
-        self.pushed_at = at;
+        // A comment leaves the alert as it is, so one that comes twice, or late, changes nothing.
+        if transition != Transition::Commented {
+            self.pushed_at = at;
+        }
         let cause = Cause::Action(action.command_id.clone());
         let change = self.change(transition, cause, at, false);
         Ok(AlertChange { actor: Some(action.actor.clone()), note: action.note.clone(), ..change })
@@ -299,37 +318,6 @@ impl Alert {
     fn change(&self, transition: Transition, cause: Cause, at: UtcMillis, quiet: bool) -> AlertChange {
         AlertChange { alert: self.clone(), transition, cause, at, actor: None, note: None, quiet }
     }
-}
-
-/// Why an operator's action changed nothing.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum ActError {
-    #[error(transparent)]
-    Illegal(#[from] IllegalTransition),
-    /// No open alert with that id on that device.
-    #[error("the alert is not open")]
-    NotOpen,
-    /// The state of the device could not be loaded, or the write was given up.
-    #[error("the action was not stored; try again")]
-    NotStored,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ActionKind {
-    Acknowledge,
-    Resolve,
-}
-
-/// What an operator asks for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OperatorAction {
-    pub alert_id: AlertId,
-    pub kind: ActionKind,
-    /// Chosen by the caller (or made for it): the same id again is the same command.
-    pub command_id: Box<str>,
-    pub actor: Box<str>,
-    pub note: Option<Box<str>>,
 }
 
 /// A change as it stands in the log.
@@ -347,4 +335,11 @@ pub struct LoggedChange {
     pub alert: std::sync::Arc<Alert>,
     /// When its report arrived in this process; `None` for one read back from storage.
     pub arrived: Option<std::time::Instant>,
+}
+
+impl LoggedChange {
+    /// Null unless this change resolved the alert.
+    pub fn outcome(&self) -> Option<Outcome> {
+        outcome_of(self.transition, &self.alert)
+    }
 }

@@ -3,7 +3,9 @@
 //! Nothing here knows actix, diesel, tokio or a clock: time is always an argument. Everything in
 //! this module can be built and compared in a unit test without setting anything up.
 
+pub mod action;
 pub mod alert;
+pub mod days;
 pub mod device;
 pub mod event;
 pub mod identity;
@@ -11,6 +13,7 @@ pub mod ids;
 pub mod kept;
 pub mod message;
 pub mod owner;
+pub mod presence;
 pub mod recent;
 pub mod record;
 pub mod rule;

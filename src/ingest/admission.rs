@@ -83,9 +83,7 @@ impl Admission {
             let ticket = Ticket { permit, receipt, priority };
             let message = Ingest { report: Admitted { value: report, ticket }, received_at, arrived };
             crate::fail_point!("admission::hand_on");
-            if let Err(edge) = self.router.ingest(message) {
-                Metrics::count(&self.metrics.undelivered, edge);
-            }
+            self.router.ingest(message);
         }
         Ok(done)
     }

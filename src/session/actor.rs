@@ -18,7 +18,6 @@ use actix::{
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{AggregatedMessage, CloseCode, CloseReason, ProtocolError};
-use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, stream};
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,32 +25,17 @@ use super::client::Client;
 use super::delivery::{
     Enter, Farewell, Join, Leave, Pull, RegistryLinks, SessionId, Subscribe, Subscription, ToSession,
 };
+pub use super::deps::{Authenticate, SessionDeps};
 use super::frames::{ClientFrame, ServerFrame};
 use super::messages::AlertShown;
 use super::outbound::{OUTGOING_MAX, Outgoing, SocketFrame, Writer, Written};
-use super::slots::{SessionSlot, SessionSlots};
-use crate::config::SessionConfig;
+use super::seen;
+use super::slots::SessionSlot;
 use crate::domain::owner::Caller;
-use crate::supervision::clock::Clock;
 use crate::supervision::link::Link;
-use crate::telemetry::{KindLabels, Metrics};
+use crate::telemetry::KindLabels;
 
-/// Says whose a token is; `None` if nobody's.
-pub type Authenticate = Arc<dyn Fn(String) -> BoxFuture<'static, Option<Caller>> + Send + Sync>;
-
-/// What all sessions of a server work with.
-#[derive(Clone)]
-pub struct SessionDeps {
-    pub config: SessionConfig,
-    pub registry: RegistryLinks,
-    pub shown: Link<AlertShown>,
-    pub authenticate: Authenticate,
-    pub slots: SessionSlots,
-    pub clock: Clock,
-    pub metrics: Arc<Metrics>,
-}
-
-/// Shown ranges and vitals leave at most so often.
+/// What was shown, and vitals, leave at most so often.
 const TICK: Duration = Duration::from_secs(1);
 /// Pings without an answer.
 const SILENT_PINGS_MAX: u32 = 2;
@@ -200,7 +184,7 @@ impl SessionActor {
                 self.write(Outgoing::Text(pong.text()));
             }
             (ClientFrame::Shown { offset }, Some(_)) => {
-                if !self.client.show(offset) {
+                if !self.client.show(offset, self.deps.clock.now()) {
                     self.bad_frame("shown: nothing with that offset has been sent");
                 }
             }
@@ -249,9 +233,9 @@ impl SessionActor {
 
     fn tick(&mut self) {
         crate::fail_point!("session::timer");
-        if let Some((from, to)) = self.client.take_shown() {
+        if let Some(alerts) = self.client.take_shown() {
             let viewer = self.caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
-            let shown = AlertShown { session_id: self.session_name.clone(), viewer, from, to };
+            let shown = AlertShown { viewer, alerts };
             if let Err(err) = self.deps.shown.send(shown) {
                 tracing::debug!("what a viewer was shown is not recorded: {err}");
             }
@@ -354,11 +338,16 @@ impl StreamHandler<ToSession> for SessionActor {
             }
             ToSession::Snapshot { subscription, snapshot } => {
                 if let Some(id) = self.client.id_of(subscription).cloned() {
+                    let offset = snapshot.offset;
+                    // The most severe come first in a snapshot, and must not be forgotten first.
+                    let alerts = snapshot.alerts.iter().take(seen::ALERTS_MAX);
+                    self.client.sending(alerts.map(|alert| (offset, alert.alert_id)));
                     self.write(Outgoing::Snapshot { subscription, id, snapshot });
                 }
             }
             ToSession::Due { subscription, frames, cursor } => {
                 if self.client.id_of(subscription).is_some() {
+                    self.client.sending(frames.iter().map(|frame| (frame.offset, frame.alert_id)));
                     self.write(Outgoing::Due { subscription, frames, cursor });
                 }
             }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::delivery::Passed;
 use super::messages::VitalsUpdate;
-use crate::domain::ids::{DeviceSn, Offset};
+use super::seen::Seen;
+use crate::domain::ids::{AlertId, DeviceSn, Offset};
+use crate::domain::time::UtcMillis;
 
 /// Frames that are none, until the socket is closed.
 pub const BAD_FRAMES_MAX: u32 = 100;
@@ -28,9 +30,7 @@ pub struct Client {
     serial: u64,
     /// Served before the present subscription had its first answer.
     served_before: Offset,
-    /// Has been on the screen and is recorded up to here, at least.
-    shown_until: Offset,
-    shown: Option<(Offset, Offset)>,
+    seen: Seen,
     vitals: HashMap<DeviceSn, Arc<VitalsUpdate>>,
     vitals_outstanding: bool,
     bad_frames: u32,
@@ -50,7 +50,7 @@ impl Client {
         self.served_before = resumes_from.map_or(self.served(), |from| from.min(self.served()));
         self.serial += 1;
         self.vitals.clear();
-        self.shown_until = 0;
+        self.seen.forget_after(self.served());
         let passed = Passed::default();
         self.current =
             Some(Current { serial: self.serial, id: id.into(), written: 0, passed: passed.clone() });
@@ -80,23 +80,23 @@ impl Client {
         if here > 0 { here } else { self.served_before }
     }
 
-    /// The viewer's screen has shown everything up to `offset`. False if that was never sent.
-    pub fn show(&mut self, offset: Offset) -> bool {
-        if offset > self.served() || offset < 1 {
-            return false;
-        }
-        if offset > self.shown_until {
-            let first = if self.shown_until == 0 { offset } else { self.shown_until + 1 };
-            let from = self.shown.map_or(first, |(from, _)| from);
-            self.shown = Some((from, offset));
-            self.shown_until = offset;
-        }
-        true
+    /// These alerts go to the client, each with the offset of its frame.
+    pub fn sending(&mut self, alerts: impl Iterator<Item = (Offset, AlertId)>) {
+        alerts.for_each(|(offset, alert_id)| self.seen.send(offset, alert_id));
     }
 
-    /// The range to record now.
-    pub fn take_shown(&mut self) -> Option<(Offset, Offset)> {
-        self.shown.take()
+    /// The viewer's screen has shown everything up to `offset`. False if that was never sent.
+    pub fn show(&mut self, offset: Offset, now: UtcMillis) -> bool {
+        let sent = (1..=self.served()).contains(&offset);
+        if sent {
+            self.seen.confirm(offset, now);
+        }
+        sent
+    }
+
+    /// The alerts to record now.
+    pub fn take_shown(&mut self) -> Option<Vec<(AlertId, UtcMillis)>> {
+        self.seen.take()
     }
 
     /// Keeps the newest of each device.
@@ -137,7 +137,6 @@ impl Client {
 mod tests {
     use super::*;
     use crate::domain::ids::CustomerId;
-    use crate::domain::time::UtcMillis;
 
     #[test]
     fn served_is_what_was_written_or_passed_over_and_survives_a_new_subscription() {
@@ -170,17 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shown_is_recorded_as_ranges() {
+    fn only_what_was_written_can_have_been_shown() {
         let mut client = Client::default();
         let (serial, _) = client.subscribe("a", None);
+        client.sending([(10, AlertId(1)), (11, AlertId(2))].into_iter());
         client.written(serial, 10);
-        assert!(!client.show(11));
-        assert!(client.show(10));
-        assert_eq!(client.take_shown(), Some((10, 10)));
+        assert!(!client.show(11, UtcMillis(1)));
+        assert!(client.show(10, UtcMillis(2)));
+        assert_eq!(client.take_shown(), Some(vec![(AlertId(1), UtcMillis(2))]));
         client.written(serial, 20);
-        assert!(client.show(13) && client.show(17) && client.show(15));
-        assert_eq!(client.take_shown(), Some((11, 17)));
-        assert!(client.show(17));
+        assert!(client.show(13, UtcMillis(3)) && client.show(17, UtcMillis(4)));
+        assert_eq!(client.take_shown(), Some(vec![(AlertId(2), UtcMillis(3))]));
         assert_eq!(client.take_shown(), None);
     }
 

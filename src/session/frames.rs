@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
 use super::messages::VitalsUpdate;
-use crate::domain::alert::{Alert, LoggedChange, Transition};
+use crate::domain::alert::{Alert, LoggedChange, Outcome, Transition};
 use crate::domain::ids::{DeviceSn, Offset};
 use crate::domain::time::UtcMillis;
 use crate::domain::vitals::Metrics;
@@ -129,6 +129,7 @@ struct Change<'a> {
     at: UtcMillis,
     actor: Option<&'a str>,
     note: Option<&'a str>,
+    outcome: Option<Outcome>,
     cause: &'a str,
 }
 
@@ -142,6 +143,7 @@ pub fn alert_text(change: &LoggedChange) -> ByteString {
             at: change.at,
             actor: change.actor.as_deref(),
             note: change.note.as_deref(),
+            outcome: change.outcome(),
             cause: &change.cause,
         },
         alert: &change.alert,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use actix::Message;
 
 use crate::domain::alert::LoggedChange;
-use crate::domain::ids::{CustomerId, DeviceSn, Offset};
+use crate::domain::ids::{AlertId, CustomerId, DeviceSn, Offset};
 use crate::domain::time::UtcMillis;
 use crate::domain::vitals::Metrics;
 
@@ -84,13 +84,11 @@ pub struct VitalsUpdate {
 /// it copies vitals that nobody would see.
 pub type VitalsInterest = arc_swap::ArcSwap<std::collections::HashSet<DeviceSn>>;
 
-/// From a session, when a viewer's screen has shown changes up to an offset. The writer records
-/// it, at most once a second per session.
+/// From a session, when alerts have been on a viewer's screen. The writer records the first time of
+/// each, at most once a second per viewer.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct AlertShown {
-    pub session_id: String,
     pub viewer: String,
-    pub from: Offset,
-    pub to: Offset,
+    pub alerts: Vec<(AlertId, UtcMillis)>,
 }

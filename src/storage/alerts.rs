@@ -8,7 +8,7 @@ use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::events::raw;
 use super::page::{Page, PageLimit, filter_only, filter_only_if};
-use super::schema::{alert, alert_change};
+use super::schema::{alert, alert_change, alert_shown};
 use crate::domain::alert::{Alert, AlertState, Cause, Transition};
 use crate::domain::ids::{AlertId, CustomerId, DeviceSn, Offset, RuleId};
 use crate::domain::owner::Scope;
@@ -17,6 +17,8 @@ use crate::domain::time::UtcMillis;
 
 /// Changes that one alert shows; of more, the newest.
 pub const CHANGES_SHOWN_MAX: usize = 500;
+/// Viewers that one alert names.
+pub const VIEWERS_SHOWN_MAX: i64 = 500;
 /// Open alerts that one device shows; of more, the newest.
 const OPEN_SHOWN_MAX: i64 = 100;
 
@@ -50,7 +52,15 @@ pub struct ChangeSummary {
     pub at: UtcMillis,
     pub actor: Option<String>,
     pub note: Option<String>,
+    pub outcome: Option<String>,
     pub quiet: bool,
+}
+
+/// Who has had an alert on the screen, and when first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Viewed {
+    pub viewer: String,
+    pub at: UtcMillis,
 }
 
 /// The condition that picks the index to walk; the others only filter what it finds.
@@ -163,7 +173,7 @@ pub fn changes(
     scope: &Scope,
     id: AlertId,
 ) -> Result<(Vec<ChangeSummary>, bool), StorageError> {
-    type Row = (i64, String, String, i64, Option<String>, Option<String>, bool);
+    type Row = (i64, String, String, i64, Option<String>, Option<String>, Option<String>, bool);
     let columns = (
         alert_change::change_offset,
         alert_change::transition,
@@ -171,6 +181,7 @@ pub fn changes(
         alert_change::at_ms,
         alert_change::actor,
         alert_change::note,
+        alert_change::outcome,
         alert_change::quiet,
     );
     let mut query = alert_change::table.select(columns).into_boxed::<Db>();
@@ -181,10 +192,25 @@ pub fn changes(
     let mut rows: Vec<Row> = query.limit(CHANGES_SHOWN_MAX as i64 + 1).load(conn)?;
     let truncated = rows.len() > CHANGES_SHOWN_MAX;
     rows.truncate(CHANGES_SHOWN_MAX);
-    let changes = rows.into_iter().rev().map(|(offset, transition, cause, at, actor, note, quiet)| {
-        ChangeSummary { offset, transition, cause, at: UtcMillis(at), actor, note, quiet }
-    });
+    let changes =
+        rows.into_iter().rev().map(|(offset, transition, cause, at, actor, note, outcome, quiet)| {
+            ChangeSummary { offset, transition, cause, at: UtcMillis(at), actor, note, outcome, quiet }
+        });
     Ok((changes.collect(), truncated))
+}
+
+/// Who has had the alert on the screen, in the order of the first time; at most [`VIEWERS_SHOWN_MAX`].
+/// The caller has made sure that it may be seen.
+pub fn viewed(conn: &mut Conn, id: AlertId) -> Result<Vec<Viewed>, StorageError> {
+    let rows: Vec<(String, i64)> = alert_shown::table
+        .filter(alert_shown::alert_id.eq(id.0))
+        .select((alert_shown::viewer, alert_shown::shown_ms))
+        .limit(VIEWERS_SHOWN_MAX)
+        .load(conn)?;
+    let mut viewed: Vec<Viewed> =
+        rows.into_iter().map(|(viewer, at)| Viewed { viewer, at: UtcMillis(at) }).collect();
+    viewed.sort_by(|one, other| (one.at, &one.viewer).cmp(&(other.at, &other.viewer)));
+    Ok(viewed)
 }
 
 /// True if this cause has already made this transition of the alert.
@@ -219,6 +245,20 @@ pub(super) fn open_of_device(
     }
     let bodies: Vec<String> = query.limit(OPEN_SHOWN_MAX).load(conn)?;
     bodies.into_iter().map(object).collect()
+}
+
+/// How many alerts of one device are open.
+pub(super) fn count_open_of_device(
+    conn: &mut Conn,
+    scope: &Scope,
+    device_sn: &DeviceSn,
+) -> Result<i64, StorageError> {
+    let mut query = alert::table.count().into_boxed::<Db>();
+    query = query.filter(alert::device_sn.eq(device_sn.as_str())).filter(alert::is_open);
+    if let Some(customer) = scope.customer() {
+        query = query.filter(filter_only("+customer_id").eq(customer.as_str()));
+    }
+    Ok(query.first(conn)?)
 }
 
 fn object(body: String) -> Result<Box<RawValue>, StorageError> {

@@ -11,7 +11,7 @@ use super::rows::{insert_alert, insert_change};
 use super::schema::{alert, alert_change};
 use super::statement::{Bind, Statement};
 use crate::domain::alert::{
-    ActionKind, Alert, AlertChange, Cause, LoggedChange, Occurrence, OperatorAction, Transition,
+    ActionKind, Alert, AlertChange, Cause, LoggedChange, Occurrence, OperatorAction, Outcome, Transition,
 };
 use crate::domain::ids::{AlertId, Offset};
 
@@ -131,23 +131,27 @@ fn rebase(mut open: Alert, change: &AlertChange) -> Option<AlertChange> {
             verified: theirs.verified,
         })),
         Transition::BackToNormal => Some(open.back_to_normal(change.cause.clone(), change.at)),
-        Transition::Acknowledged | Transition::Resolved => match (&change.cause, &change.actor) {
-            (Cause::Action(command_id), Some(actor)) => {
-                let kind = match change.transition {
-                    Transition::Acknowledged => ActionKind::Acknowledge,
-                    _ => ActionKind::Resolve,
-                };
-                let action = OperatorAction {
-                    alert_id: open.alert_id,
-                    kind,
-                    command_id: command_id.clone(),
-                    actor: actor.clone(),
-                    note: change.note.clone(),
-                };
-                open.act(&action, change.at).ok()
+        Transition::Acknowledged | Transition::Commented | Transition::Resolved => {
+            match (&change.cause, &change.actor) {
+                (Cause::Action(command_id), Some(actor)) => {
+                    let kind = match change.transition {
+                        Transition::Acknowledged => ActionKind::Acknowledge,
+                        Transition::Commented => ActionKind::Comment,
+                        _ => ActionKind::Resolve,
+                    };
+                    let action = OperatorAction {
+                        alert_id: open.alert_id,
+                        kind,
+                        command_id: command_id.clone(),
+                        actor: actor.clone(),
+                        note: change.note.clone(),
+                        outcome: change.outcome(),
+                    };
+                    open.act(&action, change.at).ok()
+                }
+                (cause, _) => Some(open.resolve_by_device(cause.clone(), change.at)),
             }
-            (cause, _) => Some(open.resolve_by_device(cause.clone(), change.at)),
-        },
+        }
     }
 }
 
@@ -160,11 +164,13 @@ fn update_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &st
         Bind::Bool(alert.state.is_open()),
         Bind::Integer(i32::try_from(alert.count).unwrap_or(i32::MAX)),
         Bind::BigInt(offset),
+        Bind::OptionalText(alert.outcome.map(Outcome::name)),
         Bind::Text(body),
         Bind::BigInt(alert.alert_id.0),
         Bind::BigInt(offset),
     ];
-    const SQL: &str = "UPDATE alert SET state = ?, is_open = ?, count = ?, last_offset = ?, body = ? \
+    const SQL: &str = "UPDATE alert SET state = ?, is_open = ?, count = ?, last_offset = ?, outcome = ?, \
+                       body = ? \
                        WHERE alert_id = ? AND last_offset < ?";
     Statement::<UpdateAlert>::new(SQL, &binds).execute(conn)
 }

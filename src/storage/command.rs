@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::database::StorageError;
 pub use super::execute::execute;
-use crate::domain::ids::{AlertId, CustomerId, DeviceSn, Offset, OrgId, PersonId, RuleId};
+use crate::domain::ids::{AlertId, CustomerId, DeviceSn, OrgId, PersonId, RuleId};
 use crate::domain::owner::{Owner, Scope};
 use crate::domain::rule::Rule;
 use crate::domain::time::UtcMillis;
@@ -128,10 +128,9 @@ pub enum Command {
     StoreWatchLogs(Vec<NewWatchLog>),
     StoreDeviceMessage(NewDeviceMessage),
     RecordShown {
-        session_id: String,
         viewer: String,
-        from: Offset,
-        to: Offset,
+        /// Each with the time when it was confirmed.
+        alerts: Vec<(AlertId, UtcMillis)>,
     },
 }
 

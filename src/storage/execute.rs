@@ -55,8 +55,8 @@ pub fn execute(conn: &mut Conn, command: Command, now: UtcMillis) -> Result<Comm
             messages::store_device_message(conn, &message, now)?;
             Ok(CommandReply::Done)
         }
-        Command::RecordShown { session_id, viewer, from, to } => {
-            messages::record_shown(conn, &session_id, &viewer, (from, to), now)?;
+        Command::RecordShown { viewer, alerts } => {
+            messages::record_shown(conn, &viewer, &alerts)?;
             Ok(CommandReply::Done)
         }
     }

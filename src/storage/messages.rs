@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use super::command::{NewDeviceMessage, NewWatchLog};
 use super::database::{Conn, StorageError};
 use super::statement::{Bind, Statement};
-use crate::domain::ids::Offset;
+use crate::domain::ids::AlertId;
 use crate::domain::time::UtcMillis;
 
 /// A log that is known already stays as it is.
@@ -52,24 +52,18 @@ pub(super) fn store_device_message(
     Ok(())
 }
 
-/// The first time that a range was shown is what counts.
+/// The first time that a viewer had an alert on the screen is what counts.
 pub(super) fn record_shown(
     conn: &mut Conn,
-    session_id: &str,
     viewer: &str,
-    (from, to): (Offset, Offset),
-    now: UtcMillis,
+    alerts: &[(AlertId, UtcMillis)],
 ) -> Result<(), StorageError> {
     struct InsertShown;
-    const SQL: &str = "INSERT INTO alert_shown (session_id, from_offset, to_offset, viewer, shown_ms) \
-        VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
-    let binds = [
-        Bind::Text(session_id),
-        Bind::BigInt(from),
-        Bind::BigInt(to),
-        Bind::Text(viewer),
-        Bind::BigInt(now.0),
-    ];
-    Statement::<InsertShown>::new(SQL, &binds).execute(conn)?;
+    const SQL: &str = "INSERT INTO alert_shown (alert_id, viewer, shown_ms) VALUES (?, ?, ?) \
+                       ON CONFLICT DO NOTHING";
+    for (alert_id, at) in alerts {
+        let binds = [Bind::BigInt(alert_id.0), Bind::Text(viewer), Bind::BigInt(at.0)];
+        Statement::<InsertShown>::new(SQL, &binds).execute(conn)?;
+    }
     Ok(())
 }

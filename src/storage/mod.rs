@@ -16,8 +16,10 @@ pub mod device_state;
 pub mod devices;
 pub mod events;
 mod execute;
+pub mod history;
 mod messages;
 pub mod migrate;
+pub mod overview;
 pub mod owners;
 pub mod page;
 #[cfg(feature = "postgres")]

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::database::Conn;
 use super::statement::{Bind, Statement};
-use crate::domain::alert::AlertChange;
+use crate::domain::alert::{AlertChange, Outcome};
 use crate::domain::event::Location;
 use crate::domain::ids::{AlertId, Offset};
 use crate::domain::record::{EventRecord, Records, StatusRecord, VitalsRecord};
@@ -157,8 +157,8 @@ pub(super) fn insert_alert(
 ) -> QueryResult<usize> {
     struct InsertAlert;
     const SQL: &str = "INSERT INTO alert (alert_id, rule_id, device_sn, binding_id, customer_id, severity, \
-        state, is_open, count, occurred_ms, raised_ms, last_offset, body) \
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        state, is_open, count, occurred_ms, raised_ms, last_offset, body, outcome) \
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
     let alert = &change.alert;
     let binds = [
         Bind::BigInt(alert.alert_id.0),
@@ -174,6 +174,7 @@ pub(super) fn insert_alert(
         Bind::BigInt(alert.raised_at.0),
         Bind::BigInt(offset),
         Bind::Text(body),
+        Bind::OptionalText(alert.outcome.map(Outcome::name)),
     ];
     Statement::<InsertAlert>::new(SQL, &binds).execute(conn)
 }
@@ -189,7 +190,8 @@ pub(super) fn insert_change(
 ) -> QueryResult<usize> {
     struct InsertChange;
     const SQL: &str = "INSERT INTO alert_change (change_offset, alert_id, transition, cause, at_ms, actor, \
-        note, quiet, device_sn, customer_id, severity, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+        note, quiet, device_sn, customer_id, severity, body, outcome) \
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
         ON CONFLICT (alert_id, cause, transition) DO NOTHING";
     let binds = [
         Bind::BigInt(offset),
@@ -204,6 +206,7 @@ pub(super) fn insert_change(
         Bind::Text(change.alert.customer_id.as_str()),
         Bind::Text(change.alert.severity.name()),
         Bind::Text(body),
+        Bind::OptionalText(change.outcome().map(Outcome::name)),
     ];
     Statement::<InsertChange>::new(SQL, &binds).execute(conn)
 }

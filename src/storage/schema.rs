@@ -280,6 +280,8 @@ diesel::table! {
 
         body -> Text,
 
+        outcome -> Nullable<Text>,
+
     }
 }
 
@@ -310,17 +312,15 @@ diesel::table! {
 
         body -> Text,
 
+        outcome -> Nullable<Text>,
+
     }
 }
 
 diesel::table! {
-    alert_shown (session_id, from_offset, to_offset) {
+    alert_shown (alert_id, viewer) {
 
-        session_id -> Text,
-
-        from_offset -> BigInt,
-
-        to_offset -> BigInt,
+        alert_id -> BigInt,
 
         viewer -> Text,
 

@@ -24,6 +24,7 @@ pub struct ActorHealth {
     pub name: String,
     state: AtomicU8,
     queued: AtomicI64,
+    inbox: AtomicI64,
     restarts: AtomicU64,
     last_error: Mutex<Option<(UtcMillis, String)>>,
 }
@@ -46,6 +47,7 @@ impl ActorHealth {
             name: name.into(),
             state: AtomicU8::new(ActorState::Starting as u8),
             queued: AtomicI64::new(0),
+            inbox: AtomicI64::new(0),
             restarts: AtomicU64::new(0),
             last_error: Mutex::new(None),
         })
@@ -69,7 +71,12 @@ impl ActorHealth {
     }
 
     pub fn queue_length(&self) -> i64 {
-        self.queued.load(Ordering::Relaxed).max(0)
+        self.queued.load(Ordering::Relaxed).max(0) + self.inbox.load(Ordering::Relaxed)
+    }
+
+    /// What waits beside the mailbox, and outlives it.
+    pub(crate) fn set_inbox_length(&self, length: usize) {
+        self.inbox.store(length as i64, Ordering::Relaxed);
     }
 
     pub(crate) fn enqueued(&self) {

@@ -1,6 +1,6 @@
 //! BatchWriter: takes what has piled up while the last transaction ran, and makes it the next.
 //!
-//! Receives: `WriteBatch`, `Barrier` (shards), `Administer` (doors, RuleCache), `AlertShown`
+//! Receives: `Wake` (the inbox, for the shards), `Administer` (doors, RuleCache), `AlertShown`
 //! (sessions), `Flush` (app). Sends: `ShardNotice`, `Publish`. Bound: permits for batches,
 //! `commands_max` for commands. On restart: what was queued is answered 503; a transaction that is
 //! still running finishes first, since the new one needs its token.
@@ -13,8 +13,9 @@ use actix::{
 };
 
 use super::core::{Core, Effect};
+use super::inbox::Inbox;
 use super::job::{self, Announce, Done, Job, TokenSlot};
-use super::messages::{Administer, Barrier, Flush, WriteBatch};
+use super::messages::{Administer, Flush, Wake};
 use crate::config::WriterConfig;
 use crate::session::messages::AlertShown;
 use crate::storage::checkpoint::Checkpointer;
@@ -34,6 +35,7 @@ pub struct BatchWriter {
     database: Database,
     token: TokenSlot,
     announce: Announce,
+    inbox: Inbox,
     checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
     /// `None` where the database does that itself.
     checkpoint_interval: Option<Duration>,
@@ -50,22 +52,25 @@ impl BatchWriter {
         database: Database,
         token: TokenSlot,
         announce: Announce,
+        inbox: Inbox,
     ) -> Self {
         Self {
-            core: Core::new(config.clone(), announce.shards.len(), announce.metrics.clone()),
+            core: Core::new(config.clone(), announce.shards.len(), announce.metrics.clone(), inbox.clone()),
             supervised,
             config,
             checkpoint_interval: database.checkpoint_interval(),
             database,
             token,
             announce,
+            inbox,
             checkpointer: Arc::default(),
             checkpointed: (Instant::now(), 0),
         }
     }
 
     fn fresh(&self) -> Core {
-        Core::new(self.config.clone(), self.announce.shards.len(), self.announce.metrics.clone())
+        let (config, metrics) = (self.config.clone(), self.announce.metrics.clone());
+        Core::new(config, self.announce.shards.len(), metrics, self.inbox.clone())
     }
 
     /// A step of the core, and then what it wants done.
@@ -207,26 +212,28 @@ impl ActixSupervised for BatchWriter {
     }
 }
 
-impl Handler<WriteBatch> for BatchWriter {
+impl Handler<Wake> for BatchWriter {
     type Result = ();
 
-    fn handle(&mut self, batch: WriteBatch, ctx: &mut Self::Context) {
-        crate::fail_point!("writer::write_unguarded");
+    fn handle(&mut self, wake: Wake, ctx: &mut Self::Context) {
+        match wake {
+            Wake::Batch => {
+                crate::fail_point!("writer::write_unguarded");
+            }
+            Wake::Barrier => {
+                crate::fail_point!("writer::barrier_unguarded");
+            }
+        }
         guarded(self, ctx, |actor, ctx| {
-            crate::fail_point!("writer::write");
-            actor.step(ctx, |core| core.batch(batch));
-        });
-    }
-}
-
-impl Handler<Barrier> for BatchWriter {
-    type Result = ();
-
-    fn handle(&mut self, barrier: Barrier, ctx: &mut Self::Context) {
-        crate::fail_point!("writer::barrier_unguarded");
-        guarded(self, ctx, |actor, ctx| {
-            crate::fail_point!("writer::barrier");
-            actor.step(ctx, |core| core.barrier(barrier));
+            match wake {
+                Wake::Batch => {
+                    crate::fail_point!("writer::write");
+                }
+                Wake::Barrier => {
+                    crate::fail_point!("writer::barrier");
+                }
+            }
+            actor.step(ctx, Core::incoming);
         });
     }
 }

@@ -1,15 +1,18 @@
-//! The lanes as the writer and its running job share them: the job takes the next batch itself, so
-//! that between two transactions nobody has to be woken up.
+//! Inbox and lanes as the writer and its running job share them: the job takes the next batch itself,
+//! so that between two transactions nobody has to be woken up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::inbox::{Inbox, Incoming};
 use super::lanes::{Lanes, Queued};
+use super::messages::Barrier;
 use crate::config::WriterConfig;
 
 /// One per writer. Its lock is held for moments only, and never across a transaction.
 #[derive(Debug, Clone)]
 pub struct Backlog {
     shared: Arc<Mutex<Shared>>,
+    inbox: Inbox,
 }
 
 #[derive(Debug)]
@@ -22,8 +25,12 @@ struct Shared {
 }
 
 impl Backlog {
-    pub fn new(lanes: Lanes) -> Self {
-        Self { shared: Arc::new(Mutex::new(Shared { lanes, paused: false, taken: 0 })) }
+    pub fn new(lanes: Lanes, inbox: Inbox) -> Self {
+        Self { shared: Arc::new(Mutex::new(Shared { lanes, paused: false, taken: 0 })), inbox }
+    }
+
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -40,15 +47,42 @@ impl Backlog {
         self.shared().paused = paused;
     }
 
+    /// Moves the inbox into the lanes, where each barrier has its place in the order. Only its answer
+    /// has to wait.
+    pub fn take_in(&self) -> Vec<Barrier> {
+        let (mut barriers, mut refused) = (Vec::new(), Vec::new());
+        let mut shared = self.shared();
+        for incoming in self.inbox.take_all() {
+            match incoming {
+                Incoming::Batch(batch) => refused.extend(shared.lanes.push(batch)),
+                Incoming::Barrier(barrier) => {
+                    shared.lanes.accept(barrier.shard, barrier.devices.as_deref());
+                    barriers.push(barrier);
+                }
+            }
+        }
+        // Dropping what is refused answers its receipts: not while others wait.
+        drop(shared);
+        drop(refused);
+        barriers
+    }
+
     /// The next batch; nothing while it is paused.
     fn next(&self, rows_max: usize, bytes_max: usize) -> Vec<Queued> {
-        let mut shared = self.shared();
-        if shared.paused {
-            return Vec::new();
+        let mut refused = Vec::new();
+        loop {
+            let mut shared = self.shared();
+            if shared.paused {
+                return Vec::new();
+            }
+            self.inbox.take_batches(|batch| refused.extend(shared.lanes.push(batch)));
+            let batch = shared.lanes.take(rows_max, bytes_max);
+            shared.taken += batch.len() as u64;
+            if !batch.is_empty() || self.inbox.rest() {
+                drop(shared);
+                return batch;
+            }
         }
-        let batch = shared.lanes.take(rows_max, bytes_max);
-        shared.taken += batch.len() as u64;
-        batch
     }
 
     /// Items handed out so far.

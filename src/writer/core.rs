@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::backlog::{Backlog, More};
+use super::inbox::Inbox;
 use super::job::{Done, Job};
 use super::lanes::{Lanes, Queued};
-use super::messages::{Administer, Barrier, ShardNotice, WriteBatch};
+use super::messages::{Administer, Barrier, ShardNotice};
 use crate::config::WriterConfig;
-use crate::domain::ids::DeviceSn;
+use crate::domain::ids::{AlertId, DeviceSn};
+use crate::domain::time::UtcMillis;
 use crate::session::messages::AlertShown;
 use crate::storage::command::Command;
 use crate::storage::database::StorageError;
@@ -20,6 +22,9 @@ use crate::telemetry::Metrics;
 
 /// Commands after one batch while others wait: administration never holds alerts up for long.
 const COMMANDS_PER_JOB: usize = 4;
+/// Confirmations that wait for their second, of all viewers together. Beyond it they are dropped
+/// and counted: they say who had an alert on the screen, and delay nothing.
+const SHOWN_ALERTS_MAX: usize = 100_000;
 
 /// What the actor has to do for the core.
 pub enum Effect {
@@ -40,7 +45,9 @@ pub struct Core {
     shards: usize,
     backlog: Backlog,
     commands: VecDeque<Administer>,
-    shown: HashMap<String, AlertShown>,
+    /// By viewer: which alerts have been on their screens, and when first.
+    shown: HashMap<String, HashMap<AlertId, UtcMillis>>,
+    shown_alerts: usize,
     barriers: Vec<Barrier>,
     flushes: Vec<oneshot::Sender<()>>,
     /// A job is on the blocking thread, or waits for its next try.
@@ -55,14 +62,15 @@ pub struct Core {
 impl Core {
     /// For so many shards. Each is refused until its first barrier: what it hands on before has been
     /// decided on what went with an earlier writer.
-    pub fn new(config: WriterConfig, shards: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: WriterConfig, shards: usize, metrics: Arc<Metrics>, inbox: Inbox) -> Self {
         Self {
             config,
             metrics,
             shards,
-            backlog: Backlog::new(Lanes::after_loss(shards)),
+            backlog: Backlog::new(Lanes::after_loss(shards), inbox),
             commands: VecDeque::new(),
             shown: HashMap::new(),
+            shown_alerts: 0,
             barriers: Vec::new(),
             flushes: Vec::new(),
             busy: false,
@@ -79,6 +87,7 @@ impl Core {
     /// Nothing is queued or under way.
     pub fn is_idle(&self) -> bool {
         !self.busy
+            && self.backlog.inbox().is_empty()
             && self.backlog.with(|lanes| lanes.is_empty())
             && self.commands.is_empty()
             && self.barriers.is_empty()
@@ -102,16 +111,8 @@ impl Core {
         self.proceed();
     }
 
-    pub fn batch(&mut self, batch: WriteBatch) {
-        // Refused ones are dropped, which answers their receipts.
-        drop(self.backlog.with(|lanes| lanes.push(batch)));
-        self.proceed();
-    }
-
-    pub fn barrier(&mut self, barrier: Barrier) {
-        // All that was sent before it has come before it. Only the answer has to wait.
-        self.backlog.with(|lanes| lanes.accept(barrier.shard, barrier.devices.as_deref()));
-        self.barriers.push(barrier);
+    /// There is something in the inbox.
+    pub fn incoming(&mut self) {
         self.proceed();
     }
 
@@ -121,25 +122,24 @@ impl Core {
     }
 
     /// Kept until [`Core::record_shown`].
-    pub fn shown(&mut self, shown: AlertShown) {
-        let full = self.shown.len() >= self.config.commands_max;
-        match self.shown.get_mut(&shown.session_id) {
-            Some(known) => {
-                known.from = known.from.min(shown.from);
-                known.to = known.to.max(shown.to);
-            }
-            None if !full => {
-                self.shown.insert(shown.session_id.clone(), shown);
-            }
-            None => Metrics::count(&self.metrics.refused, "shown"),
+    pub fn shown(&mut self, AlertShown { viewer, alerts }: AlertShown) {
+        let full = !self.shown.contains_key(&viewer) && self.shown.len() >= self.config.commands_max;
+        if full || self.shown_alerts >= SHOWN_ALERTS_MAX {
+            return Metrics::count(&self.metrics.refused, "shown");
         }
+        let known = self.shown.entry(viewer).or_default();
+        let before = known.len();
+        for (alert_id, at) in alerts {
+            known.entry(alert_id).or_insert(at);
+        }
+        self.shown_alerts += known.len() - before;
     }
 
     pub fn record_shown(&mut self) {
-        for (_, shown) in self.shown.drain() {
-            let AlertShown { session_id, viewer, from, to } = shown;
+        self.shown_alerts = 0;
+        for (viewer, alerts) in self.shown.drain() {
             let (reply, _) = oneshot::channel();
-            let command = Command::RecordShown { session_id, viewer, from, to };
+            let command = Command::RecordShown { viewer, alerts: alerts.into_iter().collect() };
             self.commands.push_back(Administer { command, reply });
         }
         self.proceed();
@@ -153,6 +153,7 @@ impl Core {
 
     /// Starts the next job if none is running and there is something to do.
     fn proceed(&mut self) {
+        self.barriers.extend(self.backlog.take_in());
         if self.busy || !self.ready {
             self.pause_or_go_on();
             return;
@@ -196,7 +197,7 @@ impl Core {
     /// all the same, so a new token has to say how far the log goes; or not, and then what is
     /// queued was built on nothing.
     pub fn panicked(&mut self) {
-        self.backlog = Backlog::new(Lanes::after_loss(self.shards));
+        self.backlog = Backlog::new(Lanes::after_loss(self.shards), self.backlog.inbox().clone());
         self.failing_since = None;
         self.busy = false;
         self.ready = false;
@@ -237,6 +238,7 @@ impl Core {
         let devices: HashMap<DeviceSn, usize> =
             batch.iter().map(|queued| (queued.item.device_sn.clone(), queued.shard)).collect();
         let mut by_shard: BTreeMap<usize, Vec<DeviceSn>> = BTreeMap::new();
+        self.barriers.extend(self.backlog.take_in());
         let dependants = self.backlog.with(|lanes| lanes.give_up(&devices));
         for queued in batch.iter().chain(&dependants) {
             let devices = by_shard.entry(queued.shard).or_default();

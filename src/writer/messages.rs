@@ -53,25 +53,30 @@ impl WriteItem {
     }
 }
 
-/// From a shard. Urgent ones go into the next transaction. Undeliverable: the items are dropped,
-/// so their receipts say "not promised".
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
+/// From a shard, by way of the [inbox](super::inbox::Inbox). Urgent ones go into the next transaction.
+#[derive(Debug)]
 pub struct WriteBatch {
     pub shard: usize,
     pub urgent: bool,
     pub items: Vec<WriteItem>,
 }
 
-/// From a shard that has forgotten state: everything sent before has been dealt with when
-/// [`ShardNotice::BarrierPassed`] comes back, and refused devices are accepted again.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
+/// From a shard that has forgotten state, by way of the inbox: everything sent before has been dealt with
+/// when [`ShardNotice::BarrierPassed`] comes back, and refused devices are accepted again.
+#[derive(Debug, Clone)]
 pub struct Barrier {
     pub shard: usize,
     /// `None` for all devices of the shard.
     pub devices: Option<Vec<DeviceSn>>,
     pub token: u64,
+}
+
+/// From the inbox: there is something in it, and nobody was looking.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub enum Wake {
+    Batch,
+    Barrier,
 }
 
 /// From whoever has an administrative write. The reply is dropped if the writer dies meanwhile.

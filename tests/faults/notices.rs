@@ -53,13 +53,13 @@ async fn a_shard_that_reloads_while_an_old_transaction_runs_is_told_to_wait_for_
     scene.until_told("barrier passed").await;
     let (items, mut answers) = decided("A", &[1]);
     let lock = WriteLock::take(scene.database.path());
-    write(&writer, items);
+    write(&scene, items);
     scene.until_retried().await;
     // The shard has died and forgotten; its transaction is still under way.
-    writer.do_send(Barrier { shard: 0, devices: None, token: 7 });
+    scene.inbox.barrier(Barrier { shard: 0, devices: None, token: 7 });
     // The mailbox is in order: when this has come to the writer, so has the barrier.
     let (items, mut later) = decided("B", &[1]);
-    write(&writer, items);
+    write(&scene, items);
     tokio::task::yield_now().await;
     let passed = |told: &[&str]| told.iter().filter(|name| **name == "barrier passed").count();
     assert_eq!(passed(&scene.told()), 1, "that of the start; storage does not hold the alert yet");
@@ -79,17 +79,17 @@ async fn what_comes_right_behind_a_barrier_is_let_in_although_a_transaction_stil
     let scene = Scene::new();
     let writer = scene.start_that(300);
     let lock = WriteLock::take(scene.database.path());
-    write(&writer, decided("A", &[1]).0);
+    write(&scene, decided("A", &[1]).0);
     scene.until_told("given up").await;
     let (items, mut refused) = decided("A", &[2]);
-    write(&writer, items);
+    write(&scene, items);
     assert_eq!(refused.remove(0).await.expect("an answer"), [Outcome::NotPromised]);
     // Another device keeps the writer busy until the lock is given back.
     let (items, _other) = decided("B", &[1]);
-    write(&writer, items);
-    writer.do_send(Barrier { shard: 0, devices: Some(vec![sn("A")]), token: 7 });
+    write(&scene, items);
+    scene.inbox.barrier(Barrier { shard: 0, devices: Some(vec![sn("A")]), token: 7 });
     let (items, mut behind) = decided("A", &[3]);
-    write(&writer, items);
+    write(&scene, items);
     flush_after(&writer, lock).await;
     assert!(alert_of(behind.remove(0)).await.is_some(), "it was not refused");
     scene.file().assert_consistent();
@@ -118,7 +118,7 @@ async fn an_alert_that_strangers_share_is_news_to_the_shard_that_holds_its_seria
     let mut bench = Bench::with(config, evaluate::event);
     let answer = bench.send(&event("STRANGER", "SOS_EVENT", 1));
     bench.load();
-    write(&writer, std::mem::take(&mut bench.written));
+    write(&scene, std::mem::take(&mut bench.written));
     assert!(alert_of(answer).await.is_some());
     flush(&writer).await;
     let reload = |notice: &ShardNotice| match notice {

@@ -30,9 +30,10 @@ fn an_operators_resolve_does_not_overtake_a_waiting_repeat() {
         command_id: "c1".into(),
         actor: "ann".into(),
         note: None,
+        outcome: None,
     };
     let (reply, _answer) = oneshot::channel();
-    bench.shard.act(Act { device_sn: sn("A"), action, reply }, bench.now);
+    bench.shard.act(Act { device_sn: sn("A"), action, resolved: None, reply }, bench.now);
     bench.collect();
     let resolve = std::mem::take(&mut bench.written);
     assert_eq!(resolve.len(), 1);

@@ -13,12 +13,14 @@ use watchpost::storage::database::Database;
 use watchpost::storage::migrate;
 use watchpost::supervision::clock::Clock;
 use watchpost::supervision::guard::Supervised;
+use watchpost::supervision::health::ActorHealth;
 use watchpost::supervision::link::Link;
 use watchpost::supervision::permits::Outcome;
 use watchpost::telemetry::Metrics;
 use watchpost::writer::actor::{BatchWriter, token_slot};
+use watchpost::writer::inbox::Inbox;
 use watchpost::writer::job::{Announce, TokenSlot};
-use watchpost::writer::messages::{Barrier, Flush, ShardNotice, WriteBatch, WriteItem};
+use watchpost::writer::messages::{Barrier, Flush, ShardNotice, Wake, WriteBatch, WriteItem};
 
 use super::bench::{Answer, Bench, sn};
 use super::tools::{WriteLock, event};
@@ -29,6 +31,8 @@ pub struct Scene {
     dir: tempfile::TempDir,
     pub database: Database,
     token: TokenSlot,
+    wake: Link<Wake>,
+    pub inbox: Inbox,
     pub announce: Announce,
     pub notices: Arc<Mutex<Vec<ShardNotice>>>,
     /// Offsets in the order in which they were handed over.
@@ -56,7 +60,9 @@ impl Scene {
             metrics: Arc::new(Metrics::register().0),
             clock: Clock::manual(NOW).0,
         };
-        Self { dir, database, token: token_slot(), announce, notices, published }
+        let wake = Link::new("batch-writer", ActorHealth::new("batch-writer"));
+        let inbox = Inbox::new(wake.clone());
+        Self { dir, database, token: token_slot(), wake, inbox, announce, notices, published }
     }
 
     fn writer_that(&self, retries_for_ms: u64) -> BatchWriter {
@@ -64,7 +70,8 @@ impl Scene {
         let supervised = Supervised::detached("batch-writer", clock, metrics);
         let config =
             WriterConfig { retry_pause_ms: 5, retry_for_ms: retries_for_ms, ..WriterConfig::default() };
-        BatchWriter::new(supervised, config, self.database.clone(), self.token.clone(), self.announce.clone())
+        let (token, announce) = (self.token.clone(), self.announce.clone());
+        BatchWriter::new(supervised, config, self.database.clone(), token, announce, self.inbox.clone())
     }
 
     pub fn start(&self) -> Addr<BatchWriter> {
@@ -75,7 +82,9 @@ impl Scene {
     pub fn start_that(&self, retries_for_ms: u64) -> Addr<BatchWriter> {
         let writer = self.writer_that(retries_for_ms);
         let writer = Supervisor::start(|_| writer);
-        shard_begins(&writer);
+        self.wake.point_to(&writer);
+        // A shard hands nothing on before its barrier; what comes earlier is refused.
+        self.inbox.barrier(Barrier { shard: 0, devices: None, token: 0 });
         writer
     }
 
@@ -107,13 +116,8 @@ pub fn decided(device: &str, seconds: &[u32]) -> (Vec<WriteItem>, Vec<Answer>) {
     (std::mem::take(&mut bench.written), answers)
 }
 
-/// A shard hands nothing on before its barrier; what comes earlier is refused.
-fn shard_begins(writer: &Addr<BatchWriter>) {
-    writer.do_send(Barrier { shard: 0, devices: None, token: 0 });
-}
-
-pub fn write(writer: &Addr<BatchWriter>, items: Vec<WriteItem>) {
-    writer.do_send(WriteBatch { shard: 0, urgent: false, items });
+pub fn write(scene: &Scene, items: Vec<WriteItem>) {
+    scene.inbox.batch(WriteBatch { shard: 0, urgent: false, items });
 }
 
 pub async fn flush(writer: &Addr<BatchWriter>) {
@@ -134,12 +138,12 @@ async fn a_raise_that_meets_an_open_alert_becomes_its_repeat_and_the_shard_is_to
     let scene = Scene::new();
     let writer = scene.start();
     let (items, mut first) = decided("A", &[1]);
-    write(&writer, items);
+    write(&scene, items);
     let first = alert_of(first.remove(0)).await.expect("an alert");
     // A shard that could not load the state raises once more.
     let (items, mut second) = decided("A", &[2]);
     assert_ne!(items[0].alert_id.expect("an alert").0, first);
-    write(&writer, items);
+    write(&scene, items);
     assert_eq!(alert_of(second.remove(0)).await, Some(first), "the sender is told of the open one");
     flush(&writer).await;
     assert_eq!(scene.merged(), [sn("A")]);
@@ -155,7 +159,7 @@ async fn a_raise_that_meets_an_open_alert_becomes_its_repeat_and_the_shard_is_to
 #[actix_web::test]
 async fn a_batch_that_had_committed_after_all_changes_nothing_the_second_time() {
     let scene = Scene::new();
-    let writer = scene.start();
+    let _writer = scene.start();
     let dump = |scene: &Scene| {
         let mut file = scene.file();
         file.assert_consistent();
@@ -177,7 +181,7 @@ async fn a_batch_that_had_committed_after_all_changes_nothing_the_second_time() 
     let mut dumps = Vec::new();
     for _ in 0..2 {
         let (items, answers) = batch();
-        write(&writer, items);
+        write(&scene, items);
         let mut alerts = Vec::new();
         for answer in answers {
             alerts.push(alert_of(answer).await);
@@ -198,12 +202,12 @@ async fn a_writer_that_is_built_anew_while_one_is_busy_goes_on_without_a_gap() {
     let (items, mut lost) = decided("A", &[1]);
     let lock = WriteLock::take(scene.database.path());
     // Two incarnations share the token: the second has to wait for the transaction of the first.
-    let old = scene.start();
-    write(&old, items);
+    let _old = scene.start();
+    write(&scene, items);
     scene.until_retried().await;
     let new = scene.start();
     let (items, mut second) = decided("B", &[1]);
-    write(&new, items);
+    write(&scene, items);
     lock.release();
     assert!(alert_of(lost.remove(0)).await.is_some());
     assert!(alert_of(second.remove(0)).await.is_some());

@@ -6,6 +6,7 @@ mod duplicates;
 mod loading;
 mod main_job;
 mod metrics;
+mod operators;
 mod poison;
 mod quarantine;
 mod replay_window;

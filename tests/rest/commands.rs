@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use watchpost::domain::identity::sha256;
-use watchpost::domain::ids::RuleId;
+use watchpost::domain::ids::{AlertId, RuleId};
 use watchpost::domain::owner::{Owner, Scope};
 use watchpost::domain::rule::{Condition, Rule, Severity};
 use watchpost::domain::rule_seeds;
@@ -274,7 +274,7 @@ fn logs_messages_and_screens_are_stored_once() {
     for _ in 0..2 {
         store.run(Command::StoreWatchLogs((0..5).map(log).collect())).expect("logs");
         store.run(Command::StoreDeviceMessage(message.clone())).expect("a message");
-        let shown = Command::RecordShown { session_id: "s".into(), viewer: "ann".into(), from: 1, to: 4 };
+        let shown = Command::RecordShown { viewer: "ann".into(), alerts: vec![(AlertId(1), NOW)] };
         store.run(shown).expect("shown");
     }
     let logs: i64 = watch_log::table.count().get_result(&mut store.conn).expect("a count");

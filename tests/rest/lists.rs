@@ -6,13 +6,14 @@ use watchpost::domain::owner::Scope;
 use watchpost::domain::rule::Severity;
 use watchpost::domain::time::UtcMillis;
 use watchpost::storage::alerts::{self, AlertFilter};
+use watchpost::storage::devices::DeviceFilter;
 use watchpost::storage::events::{self, EventFilter};
 use watchpost::storage::page::PageLimit;
 use watchpost::storage::schema::device_status;
 use watchpost::storage::{devices, owners, tokens};
 
 use super::rows::{insert_alert, insert_device, insert_event, insert_vitals, raised, sos_rule, store_change};
-use super::store::{Store, bind, binding, customer, scope, sn};
+use super::store::{PATIENCE, Store, bind, binding, customer, scope, sn};
 
 /// All items of a list, three at a time.
 fn walk<T, K>(mut page: impl FnMut(Option<K>, PageLimit) -> (Vec<T>, Option<K>)) -> Vec<T> {
@@ -159,9 +160,11 @@ fn devices_are_scoped_and_paged_by_serial() {
     for number in 0..8 {
         insert_device(&mut store.conn, &format!("D{number}"), if number < 4 { "1" } else { "2" });
     }
+    let filter = DeviceFilter::default();
     let mut serials = |scope: &Scope| {
         walk(|key, limit| {
-            let page = devices::list(&mut store.conn, scope, None, key.as_ref(), limit).expect("devices");
+            let page = devices::list(&mut store.conn, scope, &filter, PATIENCE, key.as_ref(), limit)
+                .expect("devices");
             (page.items.into_iter().map(|device| device.device_sn.to_string()).collect(), page.next)
         })
     };
@@ -187,13 +190,15 @@ fn a_device_that_was_handed_over_shows_nothing_of_its_former_customer() {
         .execute(&mut store.conn)
         .expect("a status");
     store.run(bind(binding("D", "2", "o2", "p2"))).expect("bound");
-    assert!(devices::get(&mut store.conn, &scope("1"), &sn("D")).expect("a look-up").is_none());
-    let theirs = devices::get(&mut store.conn, &scope("2"), &sn("D")).expect("a look-up").expect("theirs");
-    assert!(theirs.vitals.is_none() && theirs.status.is_none() && theirs.open_alerts.is_empty());
+    assert!(devices::get(&mut store.conn, &scope("1"), &sn("D"), PATIENCE).expect("a look-up").is_none());
+    let theirs =
+        devices::get(&mut store.conn, &scope("2"), &sn("D"), PATIENCE).expect("a look-up").expect("theirs");
+    assert!(theirs.vitals.is_none() && theirs.status.is_none() && theirs.alerts.is_empty());
     assert_eq!(theirs.bindings.len(), 1);
-    let all = devices::get(&mut store.conn, &Scope::All, &sn("D")).expect("a look-up").expect("all");
+    let all =
+        devices::get(&mut store.conn, &Scope::All, &sn("D"), PATIENCE).expect("a look-up").expect("all");
     assert!(all.vitals.is_some() && all.status.is_some() && all.bindings.len() == 2);
-    assert_eq!(all.open_alerts.len(), 1);
+    assert_eq!(all.alerts.len(), 1);
 }
 
 #[test]

@@ -6,20 +6,24 @@ use diesel::connection::InstrumentationEvent;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use watchpost::domain::alert::{AlertState, Cause, Transition};
+use watchpost::domain::days::Days;
 use watchpost::domain::identity::sha256;
 use watchpost::domain::ids::{AlertId, EventId, RuleId};
 use watchpost::domain::owner::Scope;
+use watchpost::domain::presence::Presence;
 use watchpost::domain::rule::Severity;
 use watchpost::domain::time::UtcMillis;
 use watchpost::storage::alerts::{self, AlertFilter, AlertKey};
 use watchpost::storage::command::{Command, NewQuarantine, TokenKind};
 use watchpost::storage::database::Conn;
+use watchpost::storage::devices::DeviceFilter;
 use watchpost::storage::events::{self, EventFilter};
+use watchpost::storage::history::{self, Window};
 use watchpost::storage::page::PageLimit;
 use watchpost::storage::quarantine::QuarantineFilter;
-use watchpost::storage::{bindings, devices, owners, quarantine, rules, tokens};
+use watchpost::storage::{bindings, devices, overview, owners, quarantine, rules, tokens};
 
-use super::store::{NOW, Store, bind, binding, customer, run, scope, sn, token};
+use super::store::{NOW, PATIENCE, Store, bind, binding, customer, run, scope, sn, token};
 
 #[derive(QueryableByName)]
 struct Step {
@@ -27,8 +31,15 @@ struct Step {
     detail: String,
 }
 
-/// Runs `read` and asks SQLite about every query of it.
+/// Runs `read` and refuses every query of it that scans or sorts.
 fn check(store: &mut Store, what: &str, read: impl FnOnce(&mut Conn)) {
+    for (query, step) in plan(store, read) {
+        assert!(!step.contains("SCAN") && !step.contains("TEMP B-TREE"), "{what}: {step}\n{query}");
+    }
+}
+
+/// Runs `read` and asks SQLite about every query of it: the query, and a step of its plan.
+fn plan(store: &mut Store, read: impl FnOnce(&mut Conn)) -> Vec<(String, String)> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     store.conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
@@ -39,7 +50,8 @@ fn check(store: &mut Store, what: &str, read: impl FnOnce(&mut Conn)) {
     read(&mut store.conn);
     store.conn.set_instrumentation(|_: InstrumentationEvent<'_>| {});
     let queries = std::mem::take(&mut *seen.lock().expect("no panic"));
-    assert!(!queries.is_empty(), "{what} asked nothing");
+    assert!(!queries.is_empty(), "nothing was asked");
+    let mut plan = Vec::new();
     for query in queries {
         let sql = query.split(" -- binds").next().expect("SQL");
         if !["SELECT", "UPDATE", "DELETE"].into_iter().any(|verb| sql.starts_with(verb)) {
@@ -47,11 +59,9 @@ fn check(store: &mut Store, what: &str, read: impl FnOnce(&mut Conn)) {
         }
         let steps: Vec<Step> =
             diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(&mut store.conn).expect("a plan");
-        for step in steps {
-            let bad = step.detail.contains("SCAN") || step.detail.contains("TEMP B-TREE");
-            assert!(!bad, "{what}: {}\n{sql}", step.detail);
-        }
+        plan.extend(steps.into_iter().map(|step| (sql.to_owned(), step.detail)));
     }
+    plan
 }
 
 /// Every subset of `parts` applied to a default filter.
@@ -89,6 +99,12 @@ fn lists_walk_one_index_under_every_combination_of_filters() {
         |filter| filter.customer_id = Some(customer("1")),
         |filter| filter.from = Some(UtcMillis(1)),
     ]);
+    super::rows::insert_device(&mut store.conn, "A", "1");
+    let device_filters = subsets::<DeviceFilter>(&[
+        |filter| filter.customer_id = Some(customer("1")),
+        |filter| filter.search = Some("a".into()),
+        |filter| filter.state = Some(Presence::Silent),
+    ]);
     let key = AlertKey { raised: NOW, alert_id: AlertId(1) };
     for scope in [Scope::All, scope("1")] {
         for filter in &event_filters {
@@ -105,9 +121,11 @@ fn lists_walk_one_index_under_every_combination_of_filters() {
                 });
             }
         }
-        check(&mut store, "devices", |conn| {
-            devices::list(conn, &scope, None, None, limit).expect("devices");
-        });
+        for filter in &device_filters {
+            check(&mut store, &format!("{scope:?} {filter:?}"), |conn| {
+                devices::list(conn, &scope, filter, PATIENCE, None, limit).expect("devices");
+            });
+        }
         check(&mut store, "rules", |conn| {
             rules::list(conn, &scope, None, limit).expect("rules");
         });
@@ -135,11 +153,14 @@ fn look_ups_find_their_row_by_an_index() {
         check(&mut store, "alert", |conn| {
             alerts::get(conn, &scope, id).expect("an alert");
             alerts::changes(conn, &scope, id).expect("changes");
+            alerts::viewed(conn, id).expect("viewers");
             let cause = Cause::Action("c".into());
             alerts::has_change(conn, id, &cause, Transition::Resolved).expect("a change");
         });
         check(&mut store, "device", |conn| {
-            devices::get(conn, &scope, &sn("A")).expect("a device");
+            devices::get(conn, &scope, &sn("A"), PATIENCE).expect("a device").expect("a device");
+            let window = Window::new(NOW, 168).expect("a window");
+            history::track(conn, &scope, &sn("A"), window).expect("a track").expect("a device");
         });
         check(&mut store, "rule", |conn| {
             rules::get(conn, &scope, &RuleId::parse("sos").expect("an id")).expect("a rule");
@@ -160,6 +181,36 @@ fn look_ups_find_their_row_by_an_index() {
         tokens::token_by_hash(conn, &[1; 32], NOW).expect("a token");
         tokens::is_live_code(conn, &[1; 32], NOW).expect("a code");
     });
+}
+
+#[test]
+fn figures_are_counted_within_ranges_of_an_index() {
+    let mut store = Store::new();
+    let days = Days::at(NOW, &chrono_tz::Asia::Shanghai);
+    for scope in [Scope::All, scope("1")] {
+        check(&mut store, "overview", |conn| {
+            overview::read(conn, &scope, &days, 900).expect("figures");
+        });
+    }
+}
+
+#[test]
+fn a_chart_reads_the_samples_of_its_device_and_hours_and_groups_only_those() {
+    let mut store = Store::new();
+    super::rows::insert_device(&mut store.conn, "A", "1");
+    let window = Window::new(NOW, 168).expect("a window");
+    for scope in [Scope::All, scope("1")] {
+        let steps = plan(&mut store, |conn| {
+            history::series(conn, &scope, &sn("A"), window).expect("a chart").expect("a device");
+        });
+        // SQLite does not see that steps of an ordered column are ordered too.
+        let grouping = "USE TEMP B-TREE FOR GROUP BY";
+        let reads: Vec<&String> =
+            steps.iter().map(|(_, step)| step).filter(|step| *step != grouping).collect();
+        let ranges = "SEARCH vitals USING INDEX sqlite_autoindex_vitals_1 (device_sn=? AND measured_ms>? AND measured_ms<?)";
+        assert_eq!(reads.last().map(|step| step.as_str()), Some(ranges), "{reads:?}");
+        assert!(reads.iter().all(|step| step.starts_with("SEARCH")), "{reads:?}");
+    }
 }
 
 #[test]

@@ -15,10 +15,11 @@ use serde_json::Value;
 use testkit::database::connect;
 use watchpost::api::intake::BodyBudget;
 use watchpost::api::observe::observe;
+use watchpost::api::overview::OverviewCache;
 use watchpost::api::quarantine_desk::QuarantineDesk;
 use watchpost::api::state::ApiState;
 use watchpost::config::{Config, StorageConfig};
-use watchpost::device::messages::{Act, BindingChanged, Ingest};
+use watchpost::device::messages::{Act, BindingChanged, IngestTurn};
 use watchpost::domain::alert::{ActError, Alert};
 use watchpost::domain::event::{DeviceReport, ReportBody};
 use watchpost::domain::identity::{self, sha256};
@@ -97,7 +98,7 @@ impl Server {
         let admission = Admission {
             pool: PermitPool::new(&config.admission, metrics.clone()),
             rules: rules.clone(),
-            router: Arc::new(Router::new(vec![shard])),
+            router: Arc::new(Router::new(vec![shard], metrics.clone())),
             bound: Arc::new(|_| None),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -123,6 +124,7 @@ impl Server {
             admission,
             rules,
             watermark: Watermark::default(),
+            overview: OverviewCache::default(),
             in_flight: Arc::default(),
             accepting: Arc::new(AtomicBool::new(true)),
         });
@@ -214,17 +216,19 @@ impl Server {
 }
 
 /// Answers every receipt as stored, and the second time as a duplicate.
-fn ingest(reports: Arc<Mutex<Vec<DeviceReport>>>) -> Link<Ingest> {
+fn ingest(reports: Arc<Mutex<Vec<DeviceReport>>>) -> Link<IngestTurn> {
     let known = Mutex::new(HashSet::new());
-    Link::to_fn("ingest", move |message: Ingest| {
-        let (report, ticket) = (message.report.value, message.report.ticket);
-        let event_id = match &report.body {
-            ReportBody::Event(event) => identity::identify(&report, event, message.received_at).new_id,
-            other => unreachable!("{other:?}"),
-        };
-        let duplicate = !known.lock().expect("no panic").insert(event_id);
-        reports.lock().expect("no panic").push(report);
-        ticket.receipt.answer(Outcome::Stored { event_id: Some(event_id), alert_id: None, duplicate });
+    Link::to_fn("ingest", move |turn: IngestTurn| {
+        for message in turn.reports {
+            let (report, ticket) = (message.report.value, message.report.ticket);
+            let event_id = match &report.body {
+                ReportBody::Event(event) => identity::identify(&report, event, message.received_at).new_id,
+                other => unreachable!("{other:?}"),
+            };
+            let duplicate = !known.lock().expect("no panic").insert(event_id);
+            reports.lock().expect("no panic").push(report);
+            ticket.receipt.answer(Outcome::Stored { event_id: Some(event_id), alert_id: None, duplicate });
+        }
     })
 }
 
@@ -233,7 +237,8 @@ fn act(storage: StorageConfig) -> Link<Act> {
     Link::to_fn("act", move |message: Act| {
         let mut conn = connect(&storage);
         let present = alerts::get(&mut conn, &Scope::All, message.action.alert_id).expect("a look-up");
-        let result = match present.filter(|alert: &Alert| alert.state.is_open()) {
+        let open = present.filter(|alert: &Alert| alert.state.is_open());
+        let result = match open.or(message.resolved.map(|alert| *alert)) {
             None => Err(ActError::NotOpen),
             Some(mut alert) => match alert.act(&message.action, NOW) {
                 Err(illegal) => Err(illegal.into()),

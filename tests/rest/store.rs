@@ -3,6 +3,7 @@
 use watchpost::config::StorageConfig;
 use watchpost::domain::ids::{CustomerId, DeviceSn, OrgId, PersonId};
 use watchpost::domain::owner::Scope;
+use watchpost::domain::presence::Patience;
 use watchpost::domain::rule_seeds;
 use watchpost::domain::time::UtcMillis;
 use watchpost::storage::command::{
@@ -12,6 +13,9 @@ use watchpost::storage::database::{Conn, Database};
 use watchpost::storage::migrate;
 
 pub const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
+
+/// Devices that were seen at [`NOW`] or within 15 minutes before are there.
+pub const PATIENCE: Patience = Patience { now: NOW, silent_after_s: 900 };
 
 pub struct Store {
     pub conn: Conn,

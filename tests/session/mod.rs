@@ -2,6 +2,7 @@
 
 mod dashboard;
 mod history;
+mod javascript;
 mod model;
 mod server;
 mod stream;

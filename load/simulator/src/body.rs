@@ -17,6 +17,13 @@ pub fn wall_clock(clock_ms: i64) -> String {
     wall.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// Percent at which its wearer puts a watch on its charger, and takes it off again.
+const CHARGED_FROM: f64 = 5.0;
+const CHARGED_TO: f64 = 98.0;
+/// Percent between two measurements.
+const DRAIN: f64 = 0.02;
+const CHARGE: f64 = 0.2;
+
 /// Drifting vital signs, position and battery.
 #[derive(Debug, Clone)]
 pub struct Body {
@@ -32,7 +39,9 @@ pub struct Body {
     step: u64,
     latitude: f64,
     longitude: f64,
+    stride_deg: f64,
     battery: f64,
+    is_charging: bool,
     /// The last measurement, with the clock at which it was taken and until which it is used.
     snapshot: Option<(Value, i64, i64)>,
 }
@@ -43,7 +52,7 @@ fn drift(value: &mut f64, step: f64, low: f64, high: f64, rng: &mut fastrand::Rn
 
 impl Body {
     pub fn new(profile: &Profile, first_pulse_ms: i64, rng: &mut fastrand::Rng) -> Self {
-        Self {
+        let mut body = Self {
             serial: profile.serial.clone(),
             has_location: profile.has_location,
             worn: true,
@@ -55,9 +64,23 @@ impl Body {
             step: rng.u64(0..6_000),
             latitude: 22.5 + 0.1 * rng.f64(),
             longitude: 114.0 + 0.1 * rng.f64(),
+            stride_deg: profile.stride_deg,
             battery: 40.0 + 60.0 * rng.f64(),
+            is_charging: false,
             snapshot: None,
-        }
+        };
+        body.battery = profile.battery_percent.unwrap_or(body.battery);
+        body
+    }
+
+    /// It lies on its charger, or somebody has taken it off.
+    fn is_on_a_wrist(&self) -> bool {
+        self.worn && !self.is_charging
+    }
+
+    /// It had a pulse already at this time of its clock.
+    pub fn has_pulse_since(&mut self, clock_ms: i64) {
+        self.first_pulse_ms = self.first_pulse_ms.min(clock_ms);
     }
 
     /// The record of now, and its time. Within 5 to 10 s it is the one of before. A watch that was
@@ -68,16 +91,16 @@ impl Body {
         {
             return (record.clone(), wall_clock(*taken_ms));
         }
-        if self.worn {
+        if self.is_on_a_wrist() {
             drift(&mut self.heart_rate, 3.0, 52.0, 118.0, rng);
             drift(&mut self.blood_oxygen, 0.6, 94.0, 99.0, rng);
             drift(&mut self.temperature, 0.1, 35.8, 37.4, rng);
             drift(&mut self.stress, 4.0, 5.0, 80.0, rng);
-            drift(&mut self.latitude, 0.000_2, 22.4, 22.7, rng);
-            drift(&mut self.longitude, 0.000_2, 113.9, 114.2, rng);
+            drift(&mut self.latitude, self.stride_deg, 22.4, 22.7, rng);
+            drift(&mut self.longitude, self.stride_deg, 113.9, 114.2, rng);
             self.step += rng.u64(0..40);
         }
-        self.battery = (self.battery - 0.02).max(3.0);
+        self.use_battery();
         let time = wall_clock(clock_ms);
         let measured = clock_ms >= self.first_pulse_ms;
         let or_zero = |value: f64| if measured { value } else { 0.0 };
@@ -101,6 +124,14 @@ impl Body {
         });
         self.snapshot = Some((record.clone(), clock_ms, clock_ms + rng.i64(SNAPSHOT_MS)));
         (record, time)
+    }
+
+    fn use_battery(&mut self) {
+        self.is_charging = match self.is_charging {
+            false => self.battery <= CHARGED_FROM,
+            true => self.battery < CHARGED_TO,
+        };
+        self.battery += if self.is_charging { CHARGE } else { -DRAIN };
     }
 
     pub fn event(
@@ -130,14 +161,14 @@ impl Body {
 
     /// `wear_as_text`: as it is sent just before the event of a change.
     pub fn device(&self, clock_ms: i64, settings: &Settings, wear_as_text: bool) -> String {
-        let worn = i32::from(self.worn);
+        let worn = i32::from(self.is_on_a_wrist());
         json!({
             "System Software Version": "ARC-AL00CN 4.0.0.900(SP41C700E104R412P100)",
             "Wifi Address": "f0:fa:c7:ed:6c:17", "Bluetooth Address": "B0:FE:E5:8F:FD:D6",
             "IP Address": "192.168.31.192", "Network Access Mode": 2, "SerialNumber": self.serial,
             "Device Name": "HUAWEI WATCH 4-DD6", "IMEI": "861600078000000",
             "batteryLevel": self.battery as i64, "voltage": 3_600 + (self.battery * 6.0) as i64,
-            "chargingStatus": "NONE", "status": "ACTIVE", "timestamp": wall_clock(clock_ms),
+            "chargingStatus": if self.is_charging { "CHARGING" } else { "NONE" }, "status": "ACTIVE", "timestamp": wall_clock(clock_ms),
             "wearState": if wear_as_text { Value::from(worn.to_string()) } else { worn.into() },
             "customerId": settings.customer_id, "orgId": settings.org_id, "userId": settings.user_id,
         })

@@ -32,6 +32,10 @@ pub struct Profile {
     pub sends_falls: bool,
     /// False: no fix, so events come without a position.
     pub has_location: bool,
+    /// How far its wearer walks at most between two measurements, in degrees.
+    pub stride_deg: f64,
+    /// Charge at the start, percent. `None`: anything above 40.
+    pub battery_percent: Option<f64>,
     pub rates: Rates,
     /// Replaces what the settings say about the interval of health uploads, in seconds.
     pub health_interval_s: Option<u64>,
@@ -45,6 +49,8 @@ impl Profile {
             clock_offset_ms: 0,
             sends_falls: true,
             has_location: true,
+            stride_deg: 0.000_2,
+            battery_percent: None,
             rates: Rates::NEVER,
             health_interval_s: None,
         }

@@ -136,6 +136,27 @@ impl Watch {
         self.occur(occurrence);
     }
 
+    /// The body of one upload with what it measured at these times, in milliseconds since 1970 and in
+    /// order, as it comes from a watch that was without coverage. It is in no ring and no record: the
+    /// caller posts it to `/upload_health_data`.
+    pub fn late_records(&mut self, times_ms: impl IntoIterator<Item = i64>) -> String {
+        let mut records = Vec::new();
+        for time_ms in times_ms {
+            let clock_ms = time_ms + self.profile.clock_offset_ms;
+            self.body.has_pulse_since(clock_ms);
+            records.push(self.body.record(clock_ms, &self.settings, &mut self.rng).0.to_string());
+        }
+        format!("{{\"data\":[{}]}}", records.join(","))
+    }
+
+    /// The same for something that happened, for `/upload_common_event`.
+    pub fn late_event(&mut self, time_ms: i64, occurrence: Occurrence) -> String {
+        let clock_ms = time_ms + self.profile.clock_offset_ms;
+        self.body.has_pulse_since(clock_ms);
+        let value = occurrence.value(&self.profile.serial, &mut self.rng);
+        self.body.event((&occurrence.event_type(), &value), clock_ms, &self.settings, &mut self.rng)
+    }
+
     /// The next request to send, oldest first.
     pub fn next_request(&mut self) -> Option<Request> {
         self.outbox.pop_front()

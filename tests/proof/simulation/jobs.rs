@@ -2,14 +2,17 @@
 //! does round the core.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use watchpost::config::WriterConfig;
 use watchpost::storage::commit::WriteToken;
 use watchpost::storage::database::StorageError;
+use watchpost::supervision::link::Link;
 use watchpost::writer::actor::token_slot;
 use watchpost::writer::core::{Core, Effect};
+use watchpost::writer::inbox::Inbox;
 use watchpost::writer::job::{self, Announce, Done, Job, TokenSlot};
 use watchpost::writer::messages::Administer;
 
@@ -47,6 +50,9 @@ enum End {
 pub struct WriterSide {
     pub core: Core,
     config: WriterConfig,
+    /// Outlives the core, as `wakes` in its mailbox do unless the actor dies unguarded.
+    inbox: Inbox,
+    wakes: Arc<AtomicUsize>,
     pub commands: VecDeque<Administer>,
     pub thread: VecDeque<OnThread>,
     /// Ended, and the writer has not heard of it.
@@ -60,9 +66,16 @@ pub struct WriterSide {
 
 impl WriterSide {
     pub fn new(config: WriterConfig, announce: Announce) -> Self {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let sent = wakes.clone();
+        let inbox = Inbox::new(Link::to_fn("batch-writer", move |_| {
+            sent.fetch_add(1, Ordering::AcqRel);
+        }));
         Self {
-            core: Core::new(config.clone(), SHARDS, announce.metrics.clone()),
+            core: Core::new(config.clone(), SHARDS, announce.metrics.clone(), inbox.clone()),
             config,
+            inbox,
+            wakes,
             commands: VecDeque::new(),
             thread: VecDeque::new(),
             ends: VecDeque::new(),
@@ -77,12 +90,20 @@ impl WriterSide {
         !self.ends.is_empty()
     }
 
+    pub fn is_woken(&self) -> bool {
+        self.wakes.load(Ordering::Acquire) > 0
+    }
+
     pub fn has_due(&self, now: Instant) -> bool {
         self.paused.as_ref().is_some_and(|(at, _)| *at <= now)
     }
 
     pub fn is_idle(&self) -> bool {
-        self.core.is_idle() && self.thread.is_empty() && self.ends.is_empty() && self.commands.is_empty()
+        self.core.is_idle()
+            && !self.is_woken()
+            && self.thread.is_empty()
+            && self.ends.is_empty()
+            && self.commands.is_empty()
     }
 
     fn take_over(&mut self) {
@@ -129,12 +150,19 @@ impl World {
         }
     }
 
+    /// Into the inbox. A job that runs may take it from there before the writer has heard of it.
     pub fn deliver_to_writer(&mut self, shard: usize) {
         match self.server.shards[shard].to_writer.pop_front() {
-            Some(ToWriter::Batch(batch)) => self.server.writer.core.batch(batch),
-            Some(ToWriter::Barrier(barrier)) => self.server.writer.core.barrier(barrier),
+            Some(ToWriter::Batch(batch)) => self.server.writer.inbox.batch(batch),
+            Some(ToWriter::Barrier(barrier)) => self.server.writer.inbox.barrier(barrier),
             None => {}
         }
+    }
+
+    pub fn wake_writer(&mut self) {
+        let writer = &mut self.server.writer;
+        writer.wakes.fetch_sub(1, Ordering::AcqRel);
+        writer.core.incoming();
         self.collect_writer();
     }
 
@@ -220,9 +248,7 @@ impl World {
     pub fn writer_dies(&mut self, guarded: bool) {
         if !guarded {
             self.server.writer.commands.clear();
-            for shard in &mut self.server.shards {
-                shard.to_writer.clear();
-            }
+            self.server.writer.wakes.store(0, Ordering::Release);
         }
         let began = self.chance.percent(70);
         let writer = &mut self.server.writer;
@@ -230,7 +256,8 @@ impl World {
         writer.ends.clear();
         writer.paused = None;
         writer.incarnation += 1;
-        writer.core = Core::new(writer.config.clone(), SHARDS, writer.announce.metrics.clone());
+        let (config, metrics) = (writer.config.clone(), writer.announce.metrics.clone());
+        writer.core = Core::new(config, SHARDS, metrics, writer.inbox.clone());
         self.writer_begins();
     }
 

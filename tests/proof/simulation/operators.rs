@@ -4,7 +4,7 @@
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use watchpost::device::messages::{Act, BindingChanged};
-use watchpost::domain::alert::{ActError, ActionKind, Alert, Cause, OperatorAction, Transition};
+use watchpost::domain::alert::{ActError, ActionKind, Alert, Cause, OperatorAction, Outcome, Transition};
 use watchpost::domain::ids::{CustomerId, DeviceSn, RuleId};
 use watchpost::domain::owner::Scope;
 use watchpost::domain::rule::Severity;
@@ -35,10 +35,7 @@ pub struct Action {
 
 impl Action {
     pub fn transition(&self) -> Transition {
-        match self.action.kind {
-            ActionKind::Acknowledge => Transition::Acknowledged,
-            ActionKind::Resolve => Transition::Resolved,
-        }
+        self.action.kind.transition()
     }
 
     fn cause(&self) -> Cause {
@@ -76,7 +73,8 @@ impl World {
         }
         let change = &self.log[self.log.len() - 1 - self.chance.below(self.log.len().min(12))];
         let (alert_id, device) = (change.alert.alert_id, change.alert.device_sn.clone());
-        let kind = if self.chance.percent(50) { ActionKind::Acknowledge } else { ActionKind::Resolve };
+        let kind = self.chance.of(&[ActionKind::Acknowledge, ActionKind::Resolve, ActionKind::Comment]);
+        let outcome = (kind == ActionKind::Resolve && self.chance.percent(50)).then_some(Outcome::Helped);
         let number = self.operators.actions.len();
         let action = OperatorAction {
             alert_id,
@@ -84,6 +82,7 @@ impl World {
             command_id: format!("command-{number}").into(),
             actor: self.chance.of(&["ann", "bob"]).into(),
             note: None,
+            outcome,
         };
         trace::note(format!("  action {number}: {kind:?} {alert_id} of {device}"));
         let action = Action { device, action, waiting: Vec::new(), done: false, refused: false };
@@ -104,7 +103,10 @@ impl World {
         action.waiting.push(answer);
         let (device_sn, action) = (action.device.clone(), action.action.clone());
         trace::note(format!("  action {index} is sent"));
-        let act = Act { device_sn: device_sn.clone(), action, reply };
+        // As `api::alerts` does it.
+        let stored = alerts::get(&mut self.conn, &Scope::All, action.alert_id).expect("a readable file");
+        let resolved = stored.filter(|alert| !alert.state.is_open()).map(Box::new);
+        let act = Act { device_sn: device_sn.clone(), action, resolved, reply };
         self.server.shards[shard_of(&device_sn)].acts.push_back(act);
     }
 

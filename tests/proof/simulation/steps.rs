@@ -24,6 +24,7 @@ pub enum Step {
     QuestionReads { shard: usize, question: usize },
     QuestionAnswered { shard: usize, question: usize },
     ToWriter(usize),
+    WakeWriter,
     Command,
     Job(Fate),
     WriterHears,
@@ -100,6 +101,9 @@ impl World {
 
     fn writer_steps(&mut self, choices: &mut Choices) {
         let writer = &self.server.writer;
+        if writer.is_woken() {
+            choices.push((10, Step::WakeWriter));
+        }
         if !writer.commands.is_empty() {
             choices.push((6, Step::Command));
         }
@@ -219,6 +223,7 @@ impl World {
             Step::QuestionReads { shard, question } => self.question_reads(shard, question),
             Step::QuestionAnswered { shard, question } => self.question_answered(shard, question),
             Step::ToWriter(shard) => self.deliver_to_writer(shard),
+            Step::WakeWriter => self.wake_writer(),
             Step::Command => self.deliver_command(),
             Step::Job(fate) => self.run_job(fate),
             Step::WriterHears => self.writer_hears(),

@@ -156,8 +156,13 @@ impl TestApp {
 
     /// An operator's action on an alert; answers the alert.
     pub async fn act(&self, alert_id: &Value, action: &str) -> Value {
+        self.act_with(alert_id, action, &json!({})).await
+    }
+
+    /// The same with what the operator says.
+    pub async fn act_with(&self, alert_id: &Value, action: &str, said: &Value) -> Value {
         let path = format!("/api/v1/alerts/{}/{action}", alert_id.as_str().expect("an alert id"));
-        let acted = self.api(Method::POST, &path, Some(&json!({}))).await;
+        let acted = self.api(Method::POST, &path, Some(said)).await;
         assert_eq!(acted.status, 200, "{}", acted.body);
         acted.body
     }
