@@ -31,7 +31,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`domain`] | plain types: ids, events, vitals, rules, alerts and their state machine |
-//! | [`telemetry`] | logs, and every metric in one list |
+//! | [`telemetry`] | logs, every metric in one list, the figures of the last seconds |
 //! | [`config`] | a struct per concern; file, environment, flags |
 //! | [`supervision`] | guarded handlers, restart budgets, links between actors, permits, the clock |
 //! | [`wire`] | the dialects of watches and phones: bytes to reports |

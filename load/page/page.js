@@ -218,7 +218,7 @@
         number(shown.p50_ms), number(shown.p99_ms)];
     }));
   table("slo", "Objectives", ["figure", "wanted", "measured", ""], (DATA.slo || []).map((slo) =>
-    [slo.figure.replaceAll("_", " "), (slo.at_most ? "≤ " : "≥ ") + number(slo.limit), number(slo.value), slo.met ? pill("good", "met") : pill("warn", "missed")]));
+    [slo.figure.replaceAll("_", " "), (slo.at_most ? "≤ " : "≥ ") + number(slo.limit) + (slo.relative ? ` (${slo.relative})` : ""), number(slo.value), slo.met ? pill("good", "met") : pill("warn", "missed")]));
   table("checks", "Promises", ["what must hold", "compared", ""], (DATA.checks || []).map((check) => [
     check.ok ? check.name : el("div", {}, check.name, el("ul", { class: "ids" }, ...check.first.map((id) => el("li", {}, id)))),
     count(check.compared), check.ok ? pill("good", "kept") : pill("bad", count(check.broken) + " broken")]));

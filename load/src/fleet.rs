@@ -43,6 +43,11 @@ pub fn lanes(connections: u64, devices: u64, mix: Workload, now_s: i64) -> Vec<L
 }
 
 impl Lane {
+    /// From now on it sends something else; times go on.
+    pub fn change_to(&mut self, mix: Workload) {
+        self.mix = mix;
+    }
+
     pub fn next(&mut self) -> Upload {
         let (step, index) = (self.sent / self.devices, self.sent % self.devices);
         self.sent += 1;

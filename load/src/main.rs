@@ -8,12 +8,16 @@ mod child;
 mod connection;
 mod fleet;
 mod generator;
+mod instructions;
 mod lab;
 mod machine;
+mod packages;
 mod peers;
 mod prototype;
 mod server;
 mod stats;
+mod stored;
+mod turns;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -44,6 +48,10 @@ enum Command {
     Prototype(prototype::PrototypeArgs),
     /// The server beside other designs, in turns on the same bodies and connections
     Peers(peers::PeersArgs),
+    /// Inserts into a database of ten million events beside an empty one, and the first pages of lists
+    Stored(stored::StoredArgs),
+    /// Instructions per event, counted by callgrind, and the functions that they are in
+    Instructions(instructions::InstructionsArgs),
     /// Runs a scenario against a server: figures, plots, and whether every promise was kept. `run`
     /// may be left out
     Run(lab::RunArgs),
@@ -67,6 +75,8 @@ fn main() -> ExitCode {
         Command::Ceiling(args) => done(ceiling::run(&args)),
         Command::Prototype(args) => done(prototype::run(&args)),
         Command::Peers(args) => done(peers::run(&args)),
+        Command::Stored(args) => stored::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
         Command::Run(args) => lab::run(&args),
         Command::List => lab::list(),
         // Parsed as `run` below, so it is none of the commands.

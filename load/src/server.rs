@@ -71,7 +71,17 @@ pub async fn start_process(
     listen: SocketAddr,
     settings: &[String],
 ) -> anyhow::Result<ServerProcess> {
-    let mut command = Command::new(binary);
+    start_under(Command::new(binary), data_dir, listen, settings).await
+}
+
+/// The same for a program that starts the server; its arguments so far are its own, the binary the
+/// last of them.
+pub async fn start_under(
+    mut command: Command,
+    data_dir: &Path,
+    listen: SocketAddr,
+    settings: &[String],
+) -> anyhow::Result<ServerProcess> {
     // The settings of whoever runs this are not those that are to be measured.
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
         command.env_remove(name);

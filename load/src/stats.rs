@@ -106,6 +106,16 @@ impl Summary {
     }
 }
 
+/// Of the two in the middle, the mean; 0 of nothing.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        count => f64::midpoint(sorted[(count - 1) / 2], sorted[count / 2]),
+    }
+}
+
 /// Why an answer is no success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
@@ -204,6 +214,13 @@ mod tests {
             assert!(near(value, expected), "{value} is not {expected}");
         }
         assert_eq!(summary.ratio(&summary)["p999"], 1.0);
+    }
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median(&[9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[9.0, 1.0, 2.0, 4.0]), 3.0);
+        assert_eq!(median(&[]), 0.0);
     }
 
     #[test]

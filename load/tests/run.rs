@@ -58,6 +58,7 @@ fn run(dir: &Path, words: &[&str]) -> Ran {
 }
 
 /// Every promise was kept, and this many things were looked at for it.
+#[track_caller]
 fn assert_kept(ran: &Ran, check: &str) -> u64 {
     assert!(ran.code == PASSED || ran.code == MISSED, "{}", ran.text);
     let checks = ran.result["checks"].as_array().expect("checks");
@@ -127,20 +128,75 @@ fn dashboards_that_stop_reading_get_everything_in_the_end() {
     // They were still for nearly half of the time, and what they got then came late.
     let worst = |group: &Value| group["screen"]["max_ms"].as_f64().expect("a number");
     assert!(worst(&groups[1]) > 1_000.0, "{}", ran.text);
-    let only_the_others = ran.result["total"]["screen"]["count"].as_u64();
-    assert_eq!(only_the_others, groups[0]["screen"]["count"].as_u64());
+    let count = |part: &Value| part["screen"]["count"].as_u64().expect("a count");
+    let only_the_others = count(&ran.result["total"]) + count(phase(&ran, "warm-up"));
+    assert_eq!(only_the_others, count(&groups[0]));
 }
 
+/// As `retry-herd`, with few watches whose time runs fast, and long enough for several replays.
+const HERD: &str = r#"
+name = "herd"
+about = "simulated watches through a kill of the server"
+simulated = { watches = 30, switched_on_over_s = 0, speed = 40, sos_s = 300, wear_s = 300, ordinary_s = 20 }
+phase = [
+    { name = "before", seconds = 1 },
+    { name = "outage", seconds = 2, outage = true, kill_server = true },
+    { name = "herd", seconds = 7 },
+]
+dashboards = [{ count = 3 }]
+"#;
+
 #[test]
-fn a_killed_server_loses_nothing_and_the_rings_are_replayed() {
+fn simulated_watches_lose_nothing_to_a_killed_server_and_replay_their_rings() {
     let dir = tempfile::tempdir().expect("a directory");
-    let ran = run(dir.path(), &["retry-herd", "--seconds", "6", "--scale", "0.05"]);
+    let scenario = dir.path().join("herd.toml");
+    std::fs::write(&scenario, HERD).expect("a file");
+    let ran = run(dir.path(), &["run", scenario.to_str().expect("a path")]);
     assert_kept(&ran, STORED);
     assert_kept(&ran, PUSHED);
     assert!(ran.result["replayed_s"].as_f64().is_some(), "{}", ran.text);
     let group = &ran.result["dashboards"][0];
     assert!(group["connections"].as_u64() > group["count"].as_u64(), "they were not cut off: {}", ran.text);
-    assert_eq!(ran.result["unsent"], 0);
+    let count = |name: &str| ran.result["simulated"][name].as_u64().expect("a count");
+    let gone = count("dropped_from_rings") + count("cleared_by_a_200");
+    assert_eq!(count("made"), count("answered_200") + gone + count("waiting"), "{}", ran.text);
+    assert!(count("answered_200") > 100, "{}", ran.text);
+}
+
+#[test]
+fn a_small_fleet_of_simulated_watches_keeps_its_rhythm() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ran = run(dir.path(), &["fleet", "--seconds", "6", "--scale", "0.01"]);
+    assert_kept(&ran, STORED);
+    assert_eq!(ran.result["scenario"]["simulated"], 100);
+    for kind in ["vitals", "device", "messages", "config"] {
+        assert!(ran.result["by_kind"][kind].as_u64() > Some(0), "no {kind}: {}", ran.text);
+    }
+    let [rest, busy] = ["at rest", "busy"].map(|name| phase(&ran, name));
+    assert_eq!(rest["offered_per_s"], Value::Null);
+    assert_eq!(busy["offered_per_s"], 50.0);
+}
+
+#[test]
+fn an_overload_is_three_times_what_was_measured_before() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ran = run(dir.path(), &["overload", "--seconds", "6", "--scale", "0.01"]);
+    assert_kept(&ran, STORED);
+    let capacity = phase(&ran, "capacity")["requests_per_s"].as_f64().expect("a rate");
+    let offered = phase(&ran, "overload")["offered_per_s"].as_f64().expect("a rate");
+    // What was under way when the phase ended had no answer yet when the rate was set.
+    assert!((offered / capacity - 3.0).abs() < 0.2, "{offered} is not 3 x {capacity}");
+    let goodput = ran.result["slo"].as_array().expect("verdicts").iter();
+    let goodput = goodput.clone().find(|slo| slo["figure"] == "overload.requests_per_s").expect("a verdict");
+    assert_eq!(goodput["relative"], "0.9 x capacity");
+    let limit = goodput["limit"].as_f64().expect("a limit");
+    assert!((limit / capacity - 0.9).abs() < 0.01, "{limit} is not 0.9 x {capacity}");
+}
+
+/// One phase of the result.
+fn phase<'a>(ran: &'a Ran, name: &str) -> &'a Value {
+    let phases = ran.result["phases"].as_array().expect("phases");
+    phases.iter().find(|phase| phase["name"] == name).unwrap_or_else(|| panic!("no phase {name}"))
 }
 
 #[test]
@@ -229,7 +285,7 @@ fn what_cannot_run_says_why() {
     assert!(fails(&["steady", "--seconds", "0"]).contains("--seconds"));
     let listed = load().arg("list").output().expect("the lab runs");
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    for name in ["steady", "fleet", "ceiling", "storm", "burst", "retry-herd", "stalled", "dirty", "soak"] {
+    for name in ["steady", "fleet", "storm", "burst", "retry-herd", "overload", "stalled", "dirty", "soak"] {
         assert!(listed.lines().any(|line| line.starts_with(name)), "{listed}");
     }
 }

@@ -1,7 +1,6 @@
 //! Counts and times every request by its route.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
@@ -9,6 +8,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::routes::ROUTES;
 use super::state::ApiState;
@@ -25,7 +25,7 @@ pub async fn observe<B: MessageBody>(
 ) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
     let state = request.app_data::<web::Data<ApiState>>().cloned();
-    let in_flight = state.as_ref().map(|state| InFlight::begin(&state.in_flight));
+    let in_flight = state.as_ref().map(|state| InFlight::begin(&state.metrics.in_flight));
     let mut result = next.call(request).await;
     drop(in_flight);
     let Some(state) = state else { return result };
@@ -42,23 +42,25 @@ pub async fn observe<B: MessageBody>(
     // Never the path itself: labels must not grow with what strangers ask for.
     let route = route.as_deref().and_then(known).unwrap_or("other");
     let labels = RouteLabels { route, code: code.as_u16() };
-    state.metrics.request_seconds.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+    let took = started.elapsed();
+    state.metrics.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    state.observer.answered(labels.code, took);
     result
 }
 
 /// Counts a request for as long as it lives, also if its client goes away.
-struct InFlight(Arc<AtomicI64>);
+struct InFlight(Gauge);
 
 impl InFlight {
-    fn begin(counter: &Arc<AtomicI64>) -> Self {
-        counter.fetch_add(1, Ordering::AcqRel);
+    fn begin(counter: &Gauge) -> Self {
+        counter.inc();
         Self(counter.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.dec();
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the handlers need, put together by `app`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use prometheus_client::registry::Registry;
@@ -19,6 +19,7 @@ use crate::supervision::clock::Clock;
 use crate::supervision::health::HealthBoard;
 use crate::supervision::link::Link;
 use crate::telemetry::Metrics;
+use crate::telemetry::observer::Observer;
 use crate::writer::client::WriterClient;
 
 /// One per server, shared by all HTTP workers as `web::Data<ApiState>`.
@@ -40,8 +41,7 @@ pub struct ApiState {
     pub rules: Published,
     pub watermark: Watermark,
     pub overview: OverviewCache,
-    /// Requests between their head and their answer.
-    pub in_flight: Arc<AtomicI64>,
+    pub observer: Arc<Observer>,
     /// False while starting and from SIGTERM on.
     pub accepting: Arc<AtomicBool>,
 }

@@ -32,7 +32,7 @@ pub async fn system(state: web::Data<ApiState>, caller: Authenticated) -> Result
         Some(size) => size.unsigned_abs(),
         None => file_size,
     };
-    let (readers_used, readers_open) = state.readers.usage();
+    let (readers_used, readers_open, readers_max) = state.readers.usage();
     let actors: Vec<_> = state.board.all().iter().map(|health| health.report()).collect();
     Ok(HttpResponse::Ok().json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -53,9 +53,10 @@ pub async fn system(state: web::Data<ApiState>, caller: Authenticated) -> Result
             "wal_size_bytes": wal_size,
             "readers_used": readers_used,
             "readers_open": readers_open,
-            "readers_max": state.config.storage.readers,
+            "readers_max": readers_max,
         },
         "rule_set_version": state.rules.load().version,
+        "pipeline": state.observer.pipeline(),
     })))
 }
 
@@ -101,7 +102,7 @@ pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result
         let labels = ActorLabels { actor: health.name.clone() };
         state.metrics.queue_length.get_or_create(&labels).set(health.queue_length());
     }
-    state.metrics.uptime_seconds.set(state.started.elapsed().as_secs_f64());
+    state.observer.refresh();
     // Metrics must not fail because storage does; they then show what was true.
     match state.readers.read(quarantine::held).await {
         Ok(held) => {

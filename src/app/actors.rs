@@ -56,6 +56,7 @@ pub struct Pipeline {
     pub registry: RegistryLinks,
     pub shown: Link<AlertShown>,
     pub fatal: mpsc::UnboundedReceiver<Fatal>,
+    pub(super) bindings: Arc<Bindings>,
     flush: Link<Flush>,
     /// Of a database that other processes could write to: the session that holds the lease.
     lease: Option<TokenSlot>,
@@ -183,11 +184,12 @@ impl Pipeline {
             .enumerate()
             .map(|(index, (health, notice))| start_shard(&mut builder, index, health, notice, &deps, &sinks))
             .collect();
+        let look_up = bindings.clone();
         let admission = Admission {
             pool: PermitPool::new(&config.admission, metrics.clone()),
             rules: published.clone(),
             router: Arc::new(Router::new(shards, metrics.clone())),
-            bound: Arc::new(move |device| bindings.bound_customer(device)),
+            bound: Arc::new(move |device| look_up.bound_customer(device)),
             clock: clock.clone(),
             metrics: metrics.clone(),
             receipt_timeout: Duration::from_millis(config.watch.receipt_timeout_ms),
@@ -209,6 +211,7 @@ impl Pipeline {
             registry,
             shown: links.shown,
             fatal,
+            bindings,
             flush: links.flush,
             lease: database.is_shared().then_some(links.token),
             arbiters,

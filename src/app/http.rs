@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix_web::{App as WebApp, HttpServer, middleware, web};
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::AppError;
 use super::actors::Pipeline;
@@ -24,17 +25,17 @@ use crate::session::slots::SessionSlots;
 const BACKLOG: u32 = 4_096;
 
 /// Counts the connections that are open, idle ones and sockets included.
-#[derive(Clone, Default)]
-pub struct Connections(Arc<AtomicI64>);
+#[derive(Clone)]
+pub struct Connections(pub Gauge);
 
 impl Connections {
     pub fn any(&self) -> bool {
-        self.0.load(Ordering::Acquire) > 0
+        self.0.get() > 0
     }
 
     /// Counts one more for as long as what it returns lives.
     fn open(&self) -> OpenConnection {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.0.inc();
         OpenConnection(self.clone())
     }
 }
@@ -43,7 +44,7 @@ struct OpenConnection(Connections);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.0.dec();
     }
 }
 

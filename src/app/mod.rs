@@ -2,6 +2,7 @@
 
 mod actors;
 pub mod databases;
+mod figures;
 mod http;
 mod lock;
 
@@ -74,6 +75,7 @@ pub struct App {
     server: actix_web::dev::Server,
     accepting: Arc<AtomicBool>,
     connections: http::Connections,
+    beat: actix_web::rt::task::JoinHandle<()>,
     shutdown_timeout: Duration,
     /// Held as long as the data directory is in use.
     _lock: lock::DataDirLock,
@@ -103,7 +105,9 @@ impl App {
         let (metrics, registry) = Metrics::register();
         let (metrics, registry) = (Arc::new(metrics), Arc::new(registry));
         let accepting = Arc::new(AtomicBool::new(false));
+        let database_path = database.path().to_path_buf();
         let mut pipeline = Pipeline::start(&config, &clock, &metrics, database, &opened.epoch)?;
+        let observer = figures::observer(&pipeline, metrics.clone(), &config, &database_path, started);
         let ring_guard = config.watch.ring_guard.then(|| {
             let silence_ms = i64::from(config.watch.ring_guard_silence_s) * 1000;
             RingGuard::new(silence_ms, config.device.states_max, !opened.newly_created, clock.now())
@@ -125,7 +129,7 @@ impl App {
             rules: pipeline.rules.clone(),
             watermark: pipeline.watermark.clone(),
             overview: OverviewCache::default(),
-            in_flight: Arc::default(),
+            observer: observer.clone(),
             accepting: accepting.clone(),
         });
         // The first command goes through the whole writer: after it, storing works.
@@ -147,11 +151,22 @@ impl App {
         };
         tracing::info!(file = %token_file.display(), "the admin token is in this file");
 
-        let connections = http::Connections::default();
+        let beat = actix_web::rt::spawn(figures::beat(observer));
+        let connections = http::Connections(metrics.connections.clone());
         let (server, addr) = http::listen(&config, &state, &pipeline, &accepting, &connections)?;
         accepting.store(true, Ordering::Release);
         let shutdown_timeout = Duration::from_secs(config.server.shutdown_timeout_s);
-        Ok(Self { addr, state, pipeline, server, accepting, connections, shutdown_timeout, _lock: lock })
+        Ok(Self {
+            addr,
+            state,
+            pipeline,
+            server,
+            accepting,
+            connections,
+            beat,
+            shutdown_timeout,
+            _lock: lock,
+        })
     }
 
     /// Where it listens; with port 0 configured, the port that it got.
@@ -167,7 +182,7 @@ impl App {
     /// Serves until `shutdown` resolves, then drains: readiness fails, sockets close with 1001,
     /// accepted requests finish, shards drain, the writer flushes.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
-        let App { mut pipeline, server, accepting, connections, shutdown_timeout, state, .. } = self;
+        let App { mut pipeline, server, accepting, connections, beat, shutdown_timeout, state, .. } = self;
         let handle = server.handle();
         let serving = actix_web::rt::spawn(server);
         let fatal = tokio::select! {
@@ -200,6 +215,7 @@ impl App {
                 "not everything was flushed within {shutdown_timeout:?}; its watches were told 503"
             );
         }
+        beat.abort();
         pipeline.stop();
         // It may still be waiting: for its next look, or for requests that have no time left.
         serving.abort();
@@ -216,7 +232,7 @@ impl App {
 async fn requests_done(state: &ApiState, connections: &http::Connections) {
     let mut idle_since = None;
     while connections.any() {
-        if state.in_flight.load(Ordering::Acquire) > 0 {
+        if state.metrics.in_flight.get() > 0 {
             idle_since = None;
         } else if idle_since.get_or_insert_with(Instant::now).elapsed() >= LAST_ANSWERS {
             return;

@@ -100,6 +100,7 @@ impl DeviceActor {
                 Effect::Quarantine { report, ticket, panic } => self.quarantine(&report, ticket, panic),
             }
         }
+        self.supervised.health.holds(self.shard.load());
         if self.shard.has_turn() && !self.turn_sent {
             self.turn_sent = true;
             ctx.address().do_send(Turn);

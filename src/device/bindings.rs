@@ -81,6 +81,12 @@ impl Bindings {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Entries in memory: owners, and devices that nobody wears.
+    pub fn entries_held(&self) -> (usize, usize) {
+        let entries = self.entries();
+        (entries.bound.cache_size(), entries.unbound.cache_size())
+    }
+
     /// The owner as of `now`.
     pub fn owner(&self, device: &DeviceSn, now: Instant) -> Known {
         let mut entries = self.entries();

@@ -82,6 +82,11 @@ impl Shard {
         !self.inbox.is_empty()
     }
 
+    /// Reports that wait for their turn, and states in memory.
+    pub fn load(&self) -> (usize, usize) {
+        (self.inbox.len(), self.states.count())
+    }
+
     /// Nothing is queued, waiting or on its way.
     pub fn is_drained(&self) -> bool {
         self.inbox.is_empty() && self.waiting.is_empty() && self.outbox.is_empty()

@@ -30,6 +30,10 @@ impl States {
         Self { entries: HashMap::new(), uses: 0, max: max.max(1), metrics }
     }
 
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     pub fn contains(&self, device: &DeviceSn) -> bool {
         self.entries.contains_key(device)
     }

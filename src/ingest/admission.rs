@@ -75,7 +75,7 @@ impl Admission {
         let (received_at, arrived) = (self.clock.now(), Instant::now());
         let priorities: Vec<Priority> = reports.iter().map(|report| self.priority(report)).collect();
         let decoded: Vec<usize> = reports.iter().map(DeviceReport::decoded_bytes).collect();
-        let permits = self.permits(&priorities, &decoded, wire_bytes)?;
+        let permits = self.permits(&priorities, &decoded, wire_bytes, arrived)?;
         let (receipts, done) = Receipt::for_request(reports.len());
         let parts = reports.into_iter().zip(permits).zip(receipts).zip(priorities);
         for (((report, permit), receipt), priority) in parts {
@@ -95,11 +95,12 @@ impl Admission {
         priorities: &[Priority],
         decoded: &[usize],
         wire_bytes: usize,
+        arrived: Instant,
     ) -> Result<Vec<Permit>, Full> {
         let priority = priorities.iter().copied().max().unwrap_or(Priority::Vitals);
         let decoded_kib: Vec<u64> = decoded.iter().map(|bytes| (*bytes as u64).div_ceil(1024)).collect();
         let total = (decoded_kib.iter().sum::<u64>() * 1024).max(wire_bytes as u64);
-        let whole = self.pool.acquire(priority, total as usize).inspect_err(|full| {
+        let whole = self.pool.acquire_for(priority, total as usize, arrived).inspect_err(|full| {
             Metrics::count(&self.metrics.refused, full.0.name());
         });
         let mut rest = whole?;

@@ -84,6 +84,11 @@ impl RuleSet {
         Self::compile(&[], 0)
     }
 
+    /// Rules in force.
+    pub fn count(&self) -> usize {
+        self.events.len() + self.claimed_levels.len() + self.metrics.len()
+    }
+
     /// The one event rule that raises for `event`: highest severity, then most specific, then the
     /// smallest id.
     pub fn raising(&self, event: &EventReport, customer: &CustomerId) -> Option<&Arc<Rule>> {

@@ -315,9 +315,9 @@ impl Readers {
         conn.transaction(query)
     }
 
-    /// Connections in use and open.
-    pub fn usage(&self) -> (u32, u32) {
+    /// Connections in use, open, and at most.
+    pub fn usage(&self) -> (u32, u32, u32) {
         let state = self.pool.state();
-        (state.connections - state.idle_connections, state.connections)
+        (state.connections - state.idle_connections, state.connections, self.pool.max_size())
     }
 }

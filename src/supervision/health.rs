@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::domain::time::UtcMillis;
+use crate::telemetry::pipeline::ActorFigures;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -18,6 +19,18 @@ pub enum ActorState {
     Failed = 3,
 }
 
+impl ActorState {
+    /// As it is written in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            ActorState::Starting => "starting",
+            ActorState::Running => "running",
+            ActorState::Restarting => "restarting",
+            ActorState::Failed => "failed",
+        }
+    }
+}
+
 /// Shared by the actor (writes), its links (queue length) and the operator's views (read).
 #[derive(Debug)]
 pub struct ActorHealth {
@@ -25,6 +38,9 @@ pub struct ActorHealth {
     state: AtomicU8,
     queued: AtomicI64,
     inbox: AtomicI64,
+    /// Taken from the mailbox and not done, and entries in memory, as the actor says.
+    waiting: AtomicI64,
+    entries: AtomicI64,
     restarts: AtomicU64,
     last_error: Mutex<Option<(UtcMillis, String)>>,
 }
@@ -35,7 +51,7 @@ pub struct ActorReport {
     pub name: String,
     pub state: ActorState,
     pub restarts: u64,
-    /// Messages sent and not yet handled.
+    /// Messages and reports that wait.
     pub queue_length: i64,
     pub last_error: Option<String>,
     pub last_error_at: Option<UtcMillis>,
@@ -48,6 +64,8 @@ impl ActorHealth {
             state: AtomicU8::new(ActorState::Starting as u8),
             queued: AtomicI64::new(0),
             inbox: AtomicI64::new(0),
+            waiting: AtomicI64::new(0),
+            entries: AtomicI64::new(0),
             restarts: AtomicU64::new(0),
             last_error: Mutex::new(None),
         })
@@ -70,13 +88,32 @@ impl ActorHealth {
         self.restarts.load(Ordering::Relaxed)
     }
 
+    /// Messages sent and not handled, and what the actor holds of those that it took.
     pub fn queue_length(&self) -> i64 {
-        self.queued.load(Ordering::Relaxed).max(0) + self.inbox.load(Ordering::Relaxed)
+        self.queued.load(Ordering::Relaxed).max(0)
+            + self.waiting.load(Ordering::Relaxed)
+            + self.inbox.load(Ordering::Relaxed)
     }
 
     /// What waits beside the mailbox, and outlives it.
     pub(crate) fn set_inbox_length(&self, length: usize) {
         self.inbox.store(length as i64, Ordering::Relaxed);
+    }
+
+    /// The actor says what it has taken and not done yet, and how much it holds in memory.
+    pub fn holds(&self, (waiting, entries): (usize, usize)) {
+        self.waiting.store(waiting as i64, Ordering::Relaxed);
+        self.entries.store(entries as i64, Ordering::Relaxed);
+    }
+
+    pub fn figures(&self) -> ActorFigures {
+        ActorFigures {
+            name: self.name.clone(),
+            state: self.state().name(),
+            queue: self.queue_length(),
+            restarts: self.restarts(),
+            devices: self.entries.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn enqueued(&self) {
@@ -90,6 +127,7 @@ impl ActorHealth {
     /// The mailbox is gone with all that was in it.
     pub(crate) fn mailbox_lost(&self) {
         self.queued.store(0, Ordering::Relaxed);
+        self.holds((0, 0));
     }
 
     pub(crate) fn restarted(&self) {
@@ -124,6 +162,12 @@ impl HealthBoard {
 
     pub fn all(&self) -> Vec<Arc<ActorHealth>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Those whose name begins like that.
+    pub fn figures(&self, name: &str) -> Vec<ActorFigures> {
+        let all = self.all();
+        all.iter().filter(|health| health.name.starts_with(name)).map(|health| health.figures()).collect()
     }
 
     pub fn all_running(&self) -> bool {

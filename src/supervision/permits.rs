@@ -6,12 +6,14 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use crate::config::AdmissionConfig;
 use crate::domain::ids::{AlertId, EventId};
 use crate::telemetry::Metrics;
+use crate::telemetry::ages::{Ages, Born};
 
 /// Importance of a report, least first: at the limit the first are refused first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +46,8 @@ pub struct PermitPool {
     used_kib: AtomicU64,
     /// How much may be used in all when a class asks, by [`Priority`].
     limits_kib: [u64; 4],
-    metrics: Arc<Metrics>,
+    /// When the permits were taken that have not come back.
+    ages: Ages,
 }
 
 /// No room for that class now: 503 and `Retry-After`.
@@ -62,11 +65,22 @@ impl PermitPool {
             below(config.reserve_above_unbound_kib),
             capacity,
         ];
-        Arc::new(Self { used_kib: AtomicU64::new(0), limits_kib, metrics })
+        metrics.permits_max_kib.set(config.capacity_kib.into());
+        Arc::new(Self { used_kib: AtomicU64::new(0), limits_kib, ages: Ages::default() })
     }
 
     /// Takes room for `bytes`, at least 1 KiB.
     pub fn acquire(self: &Arc<Self>, priority: Priority, bytes: usize) -> Result<Permit, Full> {
+        self.acquire_for(priority, bytes, Instant::now())
+    }
+
+    /// The same for what arrived at that moment.
+    pub fn acquire_for(
+        self: &Arc<Self>,
+        priority: Priority,
+        bytes: usize,
+        arrived: Instant,
+    ) -> Result<Permit, Full> {
         let weight_kib = (bytes as u64).div_ceil(1024).max(1);
         let limit = self.limits_kib[priority as usize];
         self.used_kib
@@ -74,8 +88,12 @@ impl PermitPool {
                 (used + weight_kib <= limit).then_some(used + weight_kib)
             })
             .map_err(|_| Full(priority))?;
-        self.metrics.permits_used_kib.inc_by(weight_kib as i64);
-        Ok(Permit { pool: self.clone(), weight_kib })
+        Ok(Permit { pool: self.clone(), weight_kib, born: self.ages.come(arrived) })
+    }
+
+    /// Age of the oldest report that was admitted and has not committed, to 8 ms.
+    pub fn oldest(&self, now: Instant) -> Duration {
+        self.ages.oldest(now)
     }
 
     pub fn used_kib(&self) -> u64 {
@@ -92,6 +110,7 @@ impl PermitPool {
 pub struct Permit {
     pool: Arc<PermitPool>,
     weight_kib: u64,
+    born: Born,
 }
 
 impl Permit {
@@ -104,14 +123,15 @@ impl Permit {
     pub fn split(&mut self, weight_kib: u64) -> Permit {
         let taken = weight_kib.min(self.weight_kib);
         self.weight_kib -= taken;
-        Permit { pool: self.pool.clone(), weight_kib: taken }
+        self.pool.ages.come_with(self.born);
+        Permit { pool: self.pool.clone(), weight_kib: taken, born: self.born }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.pool.used_kib.fetch_sub(self.weight_kib, Ordering::AcqRel);
-        self.pool.metrics.permits_used_kib.dec_by(self.weight_kib as i64);
+        self.pool.ages.go(self.born);
     }
 }
 
@@ -237,8 +257,10 @@ mod tests {
         assert_eq!(parts.iter().map(Permit::weight_kib).collect::<Vec<_>>(), [3, 3, 2]);
         drop(whole);
         assert_eq!(pool.used_kib(), 8);
+        let later = Instant::now() + Duration::from_secs(2);
+        assert!(pool.oldest(later) >= Duration::from_millis(1_900), "they have been waiting since then");
         drop(parts);
-        assert_eq!(pool.used_kib(), 0);
+        assert_eq!((pool.used_kib(), pool.oldest(later)), (0, Duration::ZERO));
     }
 
     #[test]

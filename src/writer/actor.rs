@@ -76,6 +76,7 @@ impl BatchWriter {
     /// A step of the core, and then what it wants done.
     fn step(&mut self, ctx: &mut Context<Self>, step: impl FnOnce(&mut Core)) {
         step(&mut self.core);
+        self.supervised.health.holds((self.core.waiting(), 0));
         for effect in self.core.take_effects() {
             match effect {
                 Effect::Run { job, pause } if pause.is_zero() => self.run(job, ctx),
@@ -162,11 +163,12 @@ impl BatchWriter {
         }
         self.checkpointed = (Instant::now(), taken);
         let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
-        let database = self.database.clone();
+        let (database, metrics) = (self.database.clone(), self.announce.metrics.clone());
         tokio::task::spawn_blocking(move || {
             crate::fail_point!("writer::checkpointing");
+            let begun = Instant::now();
             let done = match slot.as_mut() {
-                Some(checkpointer) => checkpointer.run().map(|_| ()),
+                Some(checkpointer) => checkpointer.run().map(|_| metrics.checkpointed(begun.elapsed())),
                 None => Checkpointer::open(&database).map(|opened| *slot = Some(opened)),
             };
             if let Err(err) = done {

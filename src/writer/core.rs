@@ -84,6 +84,11 @@ impl Core {
         std::mem::take(&mut self.effects)
     }
 
+    /// Reports and commands that wait for the next job.
+    pub fn waiting(&self) -> usize {
+        self.backlog.with(|lanes| lanes.len()) + self.commands.len()
+    }
+
     /// Nothing is queued or under way.
     pub fn is_idle(&self) -> bool {
         !self.busy

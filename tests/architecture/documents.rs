@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use watchpost::config::Config;
+use watchpost::telemetry::Metrics;
 
 use super::{none, read, root, sources};
 
@@ -54,19 +55,15 @@ fn every_key_of_the_configuration_is_described_with_its_default() {
 
 #[test]
 fn every_metric_is_described() {
-    let source = read(&root().join("src/telemetry.rs"));
-    let docs = read(&root().join("docs/performance.md"));
-    let mut names = Vec::new();
-    for part in source.split('"').collect::<Vec<_>>().windows(2) {
-        let unit = part[1].trim_start_matches(", ");
-        if unit.starts_with("None;") || unit.starts_with("Some(Unit::") {
-            names.push(part[0]);
-        }
-    }
-    assert!(names.len() > 20, "the list of metrics was not found: {names:?}");
-    let undescribed = names.iter().filter(|name| !docs.contains(&format!("`watchpost_{name}")));
-    let faults: Vec<String> = undescribed.map(ToString::to_string).collect();
-    none("docs/performance.md does not describe these metrics", &faults);
+    let docs = read(&root().join("docs/operations.md"));
+    let rows: Vec<&str> =
+        docs.lines().filter_map(|line| line.strip_prefix("| `watchpost_")?.split('`').next()).collect();
+    let metrics: Vec<String> = Metrics::described().into_iter().map(|(name, _)| name).collect();
+    let rows: Vec<String> = rows.into_iter().map(|name| format!("watchpost_{name}")).collect();
+    let missing = metrics.iter().filter(|name| !rows.contains(name)).map(|name| format!("{name} is missing"));
+    let unknown =
+        rows.iter().filter(|name| !metrics.contains(name)).map(|name| format!("{name} is no metric"));
+    none("docs/operations.md", &missing.chain(unknown).collect::<Vec<_>>());
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -46,7 +45,7 @@ async fn a_binding_counts_although_whoever_made_it_has_gone() {
         app.admin,
         body.len()
     );
-    let in_flight = || app.state.in_flight.load(Ordering::Acquire);
+    let in_flight = || app.state.metrics.in_flight.get();
     let bound = || app.count("SELECT count(*) FROM device_binding WHERE customer_id = '7'") > 0;
     eventually("it is stored although its client has gone", || async {
         let lock = WriteLock::take(&app.database());
@@ -84,7 +83,7 @@ async fn a_record_that_quarantine_has_no_room_for_is_answered_503_at_once() {
     let lock = WriteLock::take(&app.database());
     let nobody = |bpm: u32| json!({"data": {"heart_rate": bpm, "timestamp": "2025-09-10 13:04:00"}});
     let first = post_later(&app, VITALS, &nobody(70));
-    let in_flight = || app.state.in_flight.load(Ordering::Acquire);
+    let in_flight = || app.state.metrics.in_flight.get();
     eventually("the only room is taken", || async { (in_flight() == 1).then_some(()) }).await;
     let mixed = json!({"data": [
         {"heart_rate": 71, "timestamp": "2025-09-10 13:04:01"},

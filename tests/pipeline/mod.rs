@@ -3,6 +3,7 @@
 mod alerts;
 mod defects;
 mod duplicates;
+mod figures;
 mod loading;
 mod main_job;
 mod metrics;

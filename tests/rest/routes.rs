@@ -146,5 +146,17 @@ async fn the_system_page_is_for_the_administrator() {
     assert!(system["database"]["size_bytes"].as_u64().is_some_and(|size| size > 0));
     let described = server.get("wpt_one", "/api/v1/openapi.json").await;
     assert_eq!(described.body["openapi"], "3.1.0");
+    let schema = &described.body["components"]["schemas"]["Pipeline"];
+    assert_eq!(keys(&system["pipeline"]), keys(&schema["properties"]));
+    for part in ["doors", "writer", "database", "sessions", "process"] {
+        let described = &schema["properties"][part]["properties"];
+        assert_eq!(keys(&system["pipeline"][part]), keys(described), "{part}");
+    }
+    let shard = &schema["properties"]["shards"]["items"]["properties"];
+    assert_eq!(keys(&system["pipeline"]["shards"][0]), keys(shard));
     server.stop().await;
+}
+
+fn keys(object: &serde_json::Value) -> Vec<&String> {
+    object.as_object().expect("an object").keys().collect()
 }

@@ -37,6 +37,7 @@ use watchpost::supervision::health::{ActorHealth, ActorState, HealthBoard};
 use watchpost::supervision::link::Link;
 use watchpost::supervision::permits::{Outcome, PermitPool};
 use watchpost::telemetry::Metrics;
+use watchpost::telemetry::observer::{Observer, Sources};
 use watchpost::writer::client::WriterClient;
 use watchpost::writer::messages::Administer;
 
@@ -108,6 +109,21 @@ impl Server {
         health.set_state(ActorState::Running);
         let board = HealthBoard::default();
         board.add(health.clone());
+        let (figures, pool) = (board.clone(), admission.pool.clone());
+        let one = |board: HealthBoard| move || board.figures("writer").remove(0);
+        let sources = Sources {
+            shards: Box::new(move || figures.figures("writer")),
+            writer: Box::new(one(board.clone())),
+            registry: Box::new(one(board.clone())),
+            permits: Box::new(move || (pool.used_kib(), pool.capacity_kib())),
+            commit_lag: Box::new(|| Duration::ZERO),
+            committed: Box::new(|| 0),
+            readers: Box::new(|| (0, 0, 4)),
+            caches: Box::new(Vec::new),
+            database: path.clone(),
+            data_dir: config.storage.data_dir.clone(),
+        };
+        let observer = Arc::new(Observer::new(metrics.clone(), sources, Instant::now()));
         let state = web::Data::new(ApiState {
             zone: config.time_zone().expect("a zone"),
             readers: Readers::open(&database, &config.storage).expect("readers"),
@@ -125,7 +141,7 @@ impl Server {
             rules,
             watermark: Watermark::default(),
             overview: OverviewCache::default(),
-            in_flight: Arc::default(),
+            observer,
             accepting: Arc::new(AtomicBool::new(true)),
         });
         let data = state.clone();

@@ -2,98 +2,55 @@
 
 mod idle;
 mod report;
-mod verify;
+pub mod verify;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use chrono::Utc;
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::body::Workload;
 use crate::child::ServerProcess;
 use crate::fleet::{self, Lane};
-use crate::generator::{self, Load};
+use crate::generator;
 use crate::machine;
-use crate::server::{self, Server};
+use crate::server::Server;
 use crate::stats::{Answers, Latencies};
+use crate::turns::{Signals, Turns};
 use report::{Cpu, Report, RoundReport};
 
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// Keep-alive connections, each with one request at a time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=20_000))]
-    connections: u64,
-    /// Measured seconds of a round
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    seconds: u64,
-    /// Seconds before those that are not measured
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3_600))]
-    warm_up: u64,
-    /// Rounds of ceiling and server each, in turns
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
-    rounds: u64,
+    #[command(flatten)]
+    turns: Turns,
     /// What is posted
     #[arg(long, value_enum, default_value_t = Workload::Event)]
     body: Workload,
-    /// Watches, shared out over the connections
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    devices: u64,
-    /// Threads of the load generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
-    generator_threads: u64,
     /// SOS events that are sent one by one to the idle server; 0 leaves that part out
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(0..=100_000))]
     idle_events: u64,
     /// From the start of one of those to the start of the next, milliseconds
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     idle_pause_ms: u64,
-    /// Also write the result to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The server to measure [default: the one of this workspace, built if need be]
-    #[arg(long, value_name = "BINARY")]
-    server: Option<PathBuf>,
-    /// Where the temporary data directory is made; commits go to this disk [default: where this
-    /// program is]
-    #[arg(long, value_name = "DIR")]
-    work_dir: Option<PathBuf>,
 }
 
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    ensure!(
-        args.devices >= args.connections,
-        "every connection needs a watch: --devices {} is less",
-        args.devices
-    );
+    args.turns.validate()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(bench(args))
 }
 
 async fn bench(args: &BenchArgs) -> anyhow::Result<()> {
-    // Before anything is started, so that nothing is left running.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let own = std::env::current_exe()?;
-    let work_dir = match &args.work_dir {
-        Some(dir) => dir.clone(),
-        None => own.parent().context("this program is in a folder")?.to_owned(),
-    };
-    let binary = match &args.server {
-        Some(binary) => binary.clone(),
-        None => server::build().await?,
-    };
-    let mut command = Command::new(&own);
+    let mut signals = Signals::new()?;
+    let work_dir = args.turns.work_dir()?;
+    let binary = args.turns.binary().await?;
+    let mut command = Command::new(std::env::current_exe()?);
     command.args(["bare-ceiling", "--listen", "127.0.0.1:0"]);
     let ceiling = ServerProcess::start("ceiling", command).await?;
-    let server = Server::start(&binary, &work_dir, args.devices + args.idle_events).await?;
+    let server = Server::start(&binary, &work_dir, args.turns.devices + args.idle_events).await?;
 
-    let measured = tokio::select! {
-        measured = measure(args, &ceiling, &server) => measured,
-        _ = terminate.recv() => Err(anyhow::anyhow!("told to stop")),
-        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
-    };
+    let measured = signals.or(measure(args, &ceiling, &server)).await;
     // Stopped whatever came before, and the first error is the one to tell.
     let memory = machine::resident_max_kib(server.process.pid)
         .and_then(|server| Ok((machine::resident_max_kib(ceiling.pid)?, server)));
@@ -109,10 +66,7 @@ async fn bench(args: &BenchArgs) -> anyhow::Result<()> {
     measured.report.machine = machine::describe(&work_dir);
     measured.report.commit = machine::commit();
     print!("{}", measured.report.table(args));
-    if let Some(path) = &args.json {
-        let text = format!("{:#}\n", measured.report.to_json(args));
-        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    }
+    args.turns.write_json(&measured.report.to_json(args))?;
     verdict.context("what was answered 200 is not what was stored")
 }
 
@@ -125,16 +79,16 @@ struct Measured {
 
 async fn measure(args: &BenchArgs, ceiling: &ServerProcess, server: &Server) -> anyhow::Result<Measured> {
     let now_s = Utc::now().timestamp();
-    let lanes = || fleet::lanes(args.connections, args.devices, args.body, now_s);
+    let lanes = || fleet::lanes(args.turns.connections, args.turns.devices, args.body, now_s);
     let mut targets = [
         Target { name: "ceiling", process: ceiling, lanes: lanes(), total: Total::new() },
         Target { name: "server", process: &server.process, lanes: lanes(), total: Total::new() },
     ];
     let mut rounds = Vec::new();
-    for round in 1..=args.rounds {
+    for round in 1..=args.turns.rounds {
         for target in &mut targets {
-            eprintln!("round {round} of {}: {}", args.rounds, target.name);
-            rounds.push(target.round(args).await?);
+            eprintln!("round {round} of {}: {}", args.turns.rounds, target.name);
+            rounds.push(target.round(&args.turns).await?);
         }
     }
     let [ceiling_total, server_total] = targets.map(|target| target.total);
@@ -144,7 +98,7 @@ async fn measure(args: &BenchArgs, ceiling: &ServerProcess, server: &Server) -> 
         events => {
             eprintln!("idle: {events} events one by one");
             let pause = Duration::from_millis(args.idle_pause_ms);
-            Some(idle::measure(server, args.devices, events, pause, &mut answers).await?)
+            Some(idle::measure(server, args.turns.devices, events, pause, &mut answers).await?)
         }
     };
     let counters = verify::Counters::read(server.process.addr).await?;
@@ -175,13 +129,8 @@ struct Total {
 }
 
 impl Target<'_> {
-    async fn round(&mut self, args: &BenchArgs) -> anyhow::Result<RoundReport> {
-        let load = Load {
-            server: self.process.addr,
-            threads: args.generator_threads as usize,
-            warm_up: Duration::from_secs(args.warm_up),
-            measured: Duration::from_secs(args.seconds),
-        };
+    async fn round(&mut self, turns: &Turns) -> anyhow::Result<RoundReport> {
+        let load = turns.load(self.process.addr);
         let running = generator::start(&load, std::mem::take(&mut self.lanes))?;
         tokio::time::sleep_until(running.measured_from.into()).await;
         let before = Cpu::used(self.process.pid)?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::BenchArgs;
+use super::{BenchArgs, verify};
 use crate::body::{Kind, Template};
 use crate::machine;
 use crate::stats::{Answers, Summary};
@@ -71,32 +71,25 @@ impl RoundReport {
 
 impl Report {
     pub fn to_json(&self, args: &BenchArgs) -> Value {
-        json!({
-            "machine": self.machine,
-            "commit": self.commit,
-            "profile": profile(),
-            "arguments": {
-                "body": args.body.name(),
-                "body_bytes": body_bytes(),
-                "connections": args.connections,
-                "devices": args.devices,
-                "seconds": args.seconds,
-                "warm_up_s": args.warm_up,
-                "rounds": args.rounds,
-                "generator_threads": args.generator_threads,
-                "idle_events": args.idle_events,
-                "idle_pause_ms": args.idle_pause_ms,
-            },
-            "rounds": self.rounds.iter().map(RoundReport::to_json).collect::<Vec<_>>(),
-            "ceiling": self.ceiling.to_json(),
-            "server": self.server.to_json(),
-            "ratio": self.server.summary.ratio(&self.ceiling.summary),
-            "resident_max_kib": { "ceiling": self.ceiling_rss_kib, "server": self.server_rss_kib },
-            "idle": self.idle.map(|(answer, socket)| {
+        let more = json!({
+            "body_bytes": body_bytes(),
+            "idle_events": args.idle_events,
+            "idle_pause_ms": args.idle_pause_ms,
+        });
+        let mut json = args.turns.to_json(&self.commit, &self.machine, args.body.name(), &more);
+        json["rounds"] = self.rounds.iter().map(RoundReport::to_json).collect();
+        json["ceiling"] = self.ceiling.to_json();
+        json["server"] = self.server.to_json();
+        json["ratio"] = self.server.summary.ratio(&self.ceiling.summary);
+        json["resident_max_kib"] = json!({ "ceiling": self.ceiling_rss_kib, "server": self.server_rss_kib });
+        json["idle"] = match self.idle {
+            Some((answer, socket)) => {
                 json!({ "event_to_answer": answer.to_json(), "event_to_socket": socket.to_json() })
-            }),
-            "verified": self.verified,
-        })
+            }
+            None => Value::Null,
+        };
+        json["verified"] = self.verified.clone();
+        json
     }
 
     pub fn table(&self, args: &BenchArgs) -> String {
@@ -106,21 +99,7 @@ impl Report {
     }
 
     fn write_table(&self, out: &mut String, args: &BenchArgs) -> std::fmt::Result {
-        let machine = |key: &str| self.machine[key].to_string().trim_matches('"').to_owned();
-        writeln!(out, "commit   {} ({})", self.commit, profile())?;
-        let (cores, cpu, files) = (machine("cores"), machine("cpu"), machine("file_system"));
-        writeln!(out, "machine  {cores} cores, {cpu}, {files}")?;
-        writeln!(
-            out,
-            "load     {} bodies, {} connections, {} devices, {} rounds of {} s after {} s, {} generator threads\n",
-            args.body.name(),
-            args.connections,
-            args.devices,
-            args.rounds,
-            args.seconds,
-            args.warm_up,
-            args.generator_threads,
-        )?;
+        write!(out, "{}", args.turns.head(&self.commit, &self.machine, args.body.name()))?;
         write!(out, "{:<12}{:>12}", "", "requests/s")?;
         for name in ["mean", "p50", "p95", "p99", "p99.9", "max"] {
             write!(out, "{:>10}", format!("{name} ms"))?;
@@ -159,13 +138,7 @@ impl Report {
                 writeln!(out, "{}: {count} answers were not 200 but: {}", report.target, failure.name())?;
             }
         }
-        for (name, compared) in self.verified["compared"].as_object().into_iter().flatten() {
-            writeln!(
-                out,
-                "{name:<16} {} answered 200, {} stored",
-                compared["answered_200"], compared["stored"]
-            )?;
-        }
+        write!(out, "{}", verify::compared_lines(&self.verified))?;
         Ok(())
     }
 }
@@ -191,10 +164,6 @@ fn body_bytes() -> Value {
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let lengths = Kind::ALL.map(|kind| (kind.name(), json!(Template::new(kind, nowhere).body_bytes())));
     lengths.into_iter().collect()
-}
-
-fn profile() -> &'static str {
-    if cfg!(debug_assertions) { "debug: says nothing about speed" } else { "release" }
 }
 
 fn mib(kib: u64) -> String {

@@ -104,6 +104,15 @@ pub fn to_json(answers: &Answers, counters: &Counters, rows: &Rows, verdict: &an
     })
 }
 
+/// A line for each kind of row, from what [`to_json`] made.
+pub fn compared_lines(verified: &Value) -> String {
+    let compared = verified["compared"].as_object().into_iter().flatten();
+    let line = |(name, rows): (&String, &Value)| {
+        format!("{name:<16} {} answered 200, {} stored\n", rows["answered_200"], rows["stored"])
+    };
+    compared.map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Sends what a scenario says: one thread, one task per connection, one that says what is due.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use super::lane::{Job, Lane, run};
 use super::ledger::Ledger;
 use super::live::Live;
 use super::pacer::{Clock, Mix, Random, Timetable, nanos};
-use super::request::{Key, Kind, Requests};
-use super::scenario::Scenario;
+use super::request::{Fleet, Key, Kind, Requests};
+use super::scenario::{Phase, RATE_MAX, Scenario};
+use super::simulated::Watches;
 use crate::connection::Connection;
 
 /// Connections that are being made at the same time.
@@ -41,6 +43,11 @@ pub struct Engine {
     /// Lanes end when they have nothing left to send.
     pub ending: Cell<bool>,
     pub waiting: Cell<u64>,
+    /// Lanes without a request, the longest idle first: an arrival takes the next of them, as a
+    /// watch that waits for an answer does not send.
+    pub idle: RefCell<VecDeque<u32>>,
+    /// When the last outage ended.
+    pub reopened_ns: Cell<Option<u64>>,
     pub next_nth: RefCell<Vec<u32>>,
     pub random: RefCell<Random>,
     pub mix: Mix,
@@ -72,6 +79,10 @@ impl Engine {
         Key::new(kind, device, *nth)
     }
 
+    pub fn phase(&self) -> u8 {
+        self.live.phase.load(Relaxed) as u8
+    }
+
     pub fn draw(&self) -> Kind {
         self.mix.draw(&mut self.random.borrow_mut())
     }
@@ -84,6 +95,7 @@ pub struct Plan {
     pub requests: Requests,
     pub corpus_bodies: u64,
     pub live: Arc<Live>,
+    pub fleet: Fleet,
     /// Told once every connection is there.
     pub ready: oneshot::Sender<()>,
     /// When the first phase begins.
@@ -98,9 +110,9 @@ pub fn run_plan(plan: Plan) -> anyhow::Result<Ledger> {
 }
 
 async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
-    let Plan { scenario, server, requests, corpus_bodies, live, ready, start } = plan;
+    let Plan { scenario, server, requests, corpus_bodies, live, fleet, ready, start } = plan;
     let connections: Vec<Connection> = stream::iter(0..scenario.connections())
-        .map(|device| start_up(server, &requests, device))
+        .map(async |device| Ok::<_, std::io::Error>(start_up(server, &requests, device).await?.0))
         .buffered(CONNECTING_MAX)
         .try_collect()
         .await
@@ -117,6 +129,8 @@ async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
         closed: Cell::new(None),
         ending: Cell::new(false),
         waiting: Cell::new(0),
+        idle: RefCell::default(),
+        reopened_ns: Cell::new(None),
         next_nth: RefCell::new(vec![0; scenario.watches as usize]),
         random: RefCell::new(Random::new(scenario.seed)),
         mix: Mix::new(scenario.mix.iter().map(|(kind, share)| (*kind, *share))),
@@ -125,6 +139,10 @@ async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
     });
     let lanes: Vec<Rc<Lane>> =
         (0..scenario.connections()).map(|index| Rc::new(Lane::new(index, &scenario))).collect();
+    let simulated = match &scenario.simulated {
+        Some(simulated) => Some(Watches::start(simulated, scenario.seed, &engine, fleet).await?),
+        None => None,
+    };
     ready.send(()).map_err(|()| anyhow::anyhow!("nobody waits for the engine"))?;
     engine.start.set(start.await.context("the run was given up before it began")?);
     let clock = Clock::new()?;
@@ -137,40 +155,30 @@ async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
         })
         .collect();
 
+    let on_their_own = simulated.clone().map(|watches| tokio::task::spawn_local(watches.run()));
+
     let mut begin_ns = 0;
     for (index, phase) in scenario.phase.iter().enumerate() {
         let end_ns = begin_ns + nanos(phase.seconds);
         engine.live.phase.store(index as u64, Relaxed);
         set_gate(&engine, &lanes, !phase.outage);
         let mut random = Random::new(scenario.seed + 1 + index as u64);
-        let timetable = Timetable::new(
-            phase,
-            begin_ns,
-            scenario.arrivals,
-            &scenario.rhythm,
-            scenario.watches,
-            &mut random,
-        );
+        let rate = offered(phase, &scenario.phase, &engine.ledger.borrow());
+        engine.ledger.borrow_mut().phases[index].offered_per_s = rate;
+        let timetable = rate.map(|rate| Timetable::new(phase, rate, begin_ns, scenario.arrivals));
         let at = |ns| engine.start.get() + Duration::from_nanos(ns);
         if let Some(connections) = phase.closed {
             engine.closed.set(Some(ClosedLoop { connections, phase: index as u8, end_ns }));
             lanes[..connections as usize].iter().for_each(|lane| lane.wake.notify_one());
         } else if let Some(mut timetable) = timetable {
             let mut turn = index;
-            while let Some(arrival) = timetable.next(&mut random) {
-                clock.until(at(arrival.due_ns)).await?;
-                let (lane, of) = match arrival.of {
-                    Some((watch, kind)) => (&lanes[watch as usize % lanes.len()], Some((watch, kind))),
-                    None => (&lanes[turn % lanes.len()], None),
-                };
+            while let Some(due_ns) = timetable.next(&mut random) {
+                clock.until(at(due_ns)).await?;
                 turn += 1;
-                let (device, kind) = of.unwrap_or_else(|| (lane.next_device(), engine.draw()));
+                let lane = idle(&engine, &lanes).unwrap_or(&lanes[turn % lanes.len()]);
                 if engine.waiting.get() < WAITING_MAX {
-                    let key = engine.key(kind, device);
-                    lane.push(
-                        &engine,
-                        Job { key, due_ns: arrival.due_ns, phase: index as u8, tries: 0, held: false },
-                    );
+                    let key = engine.key(engine.draw(), lane.next_device());
+                    lane.push(&engine, Job { key, due_ns, phase: index as u8, tries: 0, held: false });
                 } else {
                     engine.ledger.borrow_mut().unsent += 1;
                 }
@@ -182,6 +190,11 @@ async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
     }
     engine.ending.set(true);
     lanes.iter().for_each(|lane| lane.wake.notify_one());
+    if let (Some(watches), Some(task)) = (simulated, on_their_own) {
+        watches.stop();
+        task.await.context("the simulated watches died")??;
+        watches.finish(DRAIN_WITHIN).await;
+    }
     let drained =
         tokio::time::timeout(DRAIN_WITHIN, async { futures_util::future::join_all(&mut loops).await }).await;
     if drained.is_err() {
@@ -196,20 +209,44 @@ async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
     Ok(std::mem::replace(&mut *ledger, Ledger::new(phases)))
 }
 
+/// Requests per second that an open loop offers when it begins.
+fn offered(phase: &Phase, phases: &[Phase], ledger: &Ledger) -> Option<f64> {
+    let times = phase.rate_times.zip(phase.rate_of.as_ref());
+    let measured = times.and_then(|(times, of)| {
+        let index = phases.iter().position(|phase| phase.name == *of)?;
+        let per_s = ledger.phases[index].successes as f64 / phases[index].seconds.max(f64::EPSILON);
+        Some((per_s * times).clamp(1.0, RATE_MAX))
+    });
+    phase.rate.or(measured)
+}
+
+/// The lane that has been idle for longest.
+fn idle<'a>(engine: &Engine, lanes: &'a [Rc<Lane>]) -> Option<&'a Rc<Lane>> {
+    let mut idle = engine.idle.borrow_mut();
+    std::iter::from_fn(|| idle.pop_front())
+        .map(|index| &lanes[index as usize])
+        .find(|lane| lane.is_idle.replace(false))
+}
+
 /// A watch that starts fetches its settings; its connection is then kept as long as an idle one is.
-async fn start_up(server: SocketAddr, requests: &Requests, device: u32) -> std::io::Result<Connection> {
+pub async fn start_up(
+    server: SocketAddr,
+    requests: &Requests,
+    device: u32,
+) -> std::io::Result<(Connection, Vec<u8>)> {
     let mut connection = Connection::open(server).await?;
     let mut request = Vec::new();
     requests.write(Key::new(Kind::Config, device, 0), &mut request);
-    connection.exchange(&request).await?;
-    Ok(connection)
+    let settings = connection.exchange(&request).await?.body.to_vec();
+    Ok((connection, settings))
 }
 
 /// Opening it lets every ring go at once; what it held is due from then on.
 fn set_gate(engine: &Rc<Engine>, lanes: &[Rc<Lane>], open: bool) {
     if open && !engine.gate_open.get() {
         let now_ns = engine.now_ns();
-        lanes.iter().for_each(|lane| lane.release(now_ns, engine.live.phase.load(Relaxed) as u8));
+        engine.reopened_ns.set(Some(now_ns));
+        lanes.iter().for_each(|lane| lane.release(now_ns, engine.phase()));
     }
     engine.gate_open.set(open);
     if open {

@@ -28,9 +28,11 @@ pub fn figure(result: &Value, phase: Option<&str>, name: &str) -> Option<f64> {
         "send_lag_p99_ms" => result["send_lag"]["p99_ms"].as_f64(),
         "unsent" => result["unsent"].as_f64(),
         "replayed_s" => result["replayed_s"].as_f64(),
-        _ => match name.strip_prefix("screen_") {
-            Some(column) => summary("screen", column),
-            None => summary("latency", name),
+        "server_rss_growth_mib" => part["server_rss_growth_mib"].as_f64(),
+        _ => match (name.strip_prefix("screen_"), name.strip_prefix("all_screens_")) {
+            (Some(column), _) => summary("screen", column),
+            (None, Some(column)) => summary("all_screens", column),
+            (None, None) => summary("latency", name),
         },
     }
 }

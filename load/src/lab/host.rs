@@ -34,7 +34,8 @@ impl Host {
             .prefix("watchpost-lab-")
             .tempdir_in(work_dir)
             .with_context(|| format!("make a data directory in {}", work_dir.display()))?;
-        let mut settings = server::room_for(u64::from(scenario.watches) + 1_000);
+        let mut settings =
+            server::room_for(u64::from(scenario.watches + scenario.simulated_watches()) + 1_000);
         settings.extend(scenario.server.iter().map(|(key, value)| match value {
             toml::Value::String(text) => format!("{key}={text}"),
             other => format!("{key}={other}"),

@@ -15,7 +15,7 @@ use super::scenario::Scenario;
 use crate::connection::{Answer, Connection};
 
 /// A watch gives an answer up after this.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// After a broken connection, before the next attempt.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +40,8 @@ pub struct Lane {
     /// Sent, not answered.
     in_flight: Cell<Option<Job>>,
     pub wake: Notify,
+    /// It is among [`Engine::idle`], and has not been given anything since.
+    pub is_idle: Cell<bool>,
 }
 
 impl Lane {
@@ -53,6 +55,7 @@ impl Lane {
             queue: RefCell::default(),
             in_flight: Cell::new(None),
             wake: Notify::new(),
+            is_idle: Cell::new(false),
         }
     }
 
@@ -97,12 +100,26 @@ impl Lane {
         ledger.unsure.extend(self.in_flight.take().map(|job| job.key));
     }
 
+    /// The oldest that its watch still wants to send: it has given up what found no free
+    /// connection for as long as it would have waited for an answer.
+    fn take(&self, engine: &Engine) -> Option<Job> {
+        loop {
+            let job = self.queue.borrow_mut().pop_front()?;
+            engine.waiting.set(engine.waiting.get() - 1);
+            let now_ns = engine.now_ns();
+            if job.tries > 0 || job.held || since(job.due_ns, now_ns) <= ANSWER_WITHIN {
+                return Some(job);
+            }
+            engine.ledger.borrow_mut().failure(job.phase, Failure::NeverSent, now_ns, now_ns);
+            engine.live.failed.fetch_add(1, Relaxed);
+        }
+    }
+
     /// `None` at the end.
     async fn next(&self, engine: &Engine) -> Option<Job> {
         loop {
             if engine.gate_open.get() {
-                if let Some(job) = self.queue.borrow_mut().pop_front() {
-                    engine.waiting.set(engine.waiting.get() - 1);
+                if let Some(job) = self.take(engine) {
                     return Some(job);
                 }
                 if let Some(closed) = engine.closed.get().filter(|closed| self.index < closed.connections) {
@@ -115,6 +132,9 @@ impl Lane {
                 if engine.ending.get() {
                     return None;
                 }
+            }
+            if !self.is_idle.replace(true) {
+                engine.idle.borrow_mut().push_back(self.index);
             }
             self.wake.notified().await;
         }
@@ -229,13 +249,13 @@ fn enter(engine: &Engine, job: Job, sent_ns: u64, answer: &Answer<'_>) -> Result
     Ok(())
 }
 
-fn event_id(body: &[u8]) -> Option<u128> {
+pub fn event_id(body: &[u8]) -> Option<u128> {
     const NAME: &[u8] = br#""event_id":""#;
     let at = body.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
     uuid(body.get(at..at + 36)?)
 }
 
-fn contains(body: &[u8], text: &[u8]) -> bool {
+pub fn contains(body: &[u8], text: &[u8]) -> bool {
     body.windows(text.len()).any(|window| window == text)
 }
 

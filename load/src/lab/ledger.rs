@@ -31,6 +31,8 @@ pub enum Failure {
     /// The connection broke, or could not be made.
     Broken,
     TimedOut,
+    /// Every connection was busy for longer than a watch waits.
+    NeverSent,
 }
 
 impl Failure {
@@ -42,6 +44,7 @@ impl Failure {
             Failure::RefusedAgain => "400 again".into(),
             Failure::Broken => "connection broken".into(),
             Failure::TimedOut => "no answer in time".into(),
+            Failure::NeverSent => "no free connection in time".into(),
         }
     }
 }
@@ -59,6 +62,8 @@ pub struct PhaseBook {
     pub failures: BTreeMap<Failure, u64>,
     /// Since the start of the run.
     pub last_answer_ns: u64,
+    /// What an open loop offered when it began.
+    pub offered_per_s: Option<f64>,
 }
 
 impl PhaseBook {
@@ -70,6 +75,7 @@ impl PhaseBook {
             successes: 0,
             failures: BTreeMap::new(),
             last_answer_ns: 0,
+            offered_per_s: None,
         }
     }
 
@@ -87,6 +93,19 @@ impl PhaseBook {
     pub fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
+}
+
+/// Reports that simulated watches made during a run, and what became of them on their side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Made {
+    pub made: u64,
+    pub answered_200: u64,
+    /// The oldest of a full ring.
+    pub dropped: u64,
+    /// Never answered 200, and gone when a 200 for something else emptied the ring.
+    pub cleared: u64,
+    /// In a ring when the run ended.
+    pub waiting: u64,
 }
 
 /// One second of the run.
@@ -124,6 +143,8 @@ pub struct Ledger {
     pub lag: Latencies,
     /// When the last upload that an outage had held back was answered 200.
     pub replayed_ns: Option<u64>,
+    /// What became of all that the simulated watches made.
+    pub simulated: Option<Made>,
     /// First answer 400 of each body of the corpus.
     first_400_ns: HashMap<u32, u64>,
     window: Window,
@@ -152,6 +173,7 @@ impl Ledger {
             dropped: 0,
             lag: Latencies::new(),
             replayed_ns: None,
+            simulated: None,
             first_400_ns: HashMap::new(),
             window: Window { second: 0, failed: 0, latencies: latencies.expect("the bounds are in order") },
         }

@@ -15,7 +15,9 @@ mod request;
 mod result;
 mod scenario;
 mod screens;
+mod shipped;
 mod shown;
+mod simulated;
 mod slo;
 mod socket;
 mod stored;
@@ -30,7 +32,8 @@ use chrono::Utc;
 use serde_json::Value;
 
 use crate::server;
-use scenario::{SHIPPED, Scenario};
+use scenario::Scenario;
+use shipped::SHIPPED;
 
 /// The server broke a promise, or the run could not be made.
 const BROKEN: u8 = 1;
@@ -116,7 +119,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn measure(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<Value> {
-    host::raise_file_limit(u64::from(scenario.connections() + scenario.screens()))?;
+    let connections = scenario.connections() + scenario.screens() + scenario.simulated_watches();
+    host::raise_file_limit(u64::from(connections))?;
     let work_dir = match &args.work_dir {
         Some(dir) => dir.clone(),
         None => std::env::current_exe()?.parent().context("this program is in a folder")?.to_owned(),

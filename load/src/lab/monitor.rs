@@ -144,9 +144,39 @@ pub fn rss_slope_mib_per_h(samples: &[Sample], from_s: f64) -> Option<f64> {
     Some(above / below)
 }
 
+/// By how much the median of resident memory, MiB, in the last third of a span is above that in its
+/// second third; `None` with fewer than three samples in either.
+pub fn rss_growth_mib(samples: &[Sample], from_s: f64, to_s: f64) -> Option<f64> {
+    let third = (to_s - from_s) / 3.0;
+    let median = |from_s: f64| {
+        let within = samples.iter().filter(|sample| sample.at_s > from_s && sample.at_s <= from_s + third);
+        let mut values: Vec<f64> = within.map(|sample| sample.server_rss_mib).collect();
+        values.sort_by(f64::total_cmp);
+        (values.len() >= 3).then(|| values[values.len() / 2])
+    };
+    Some(median(to_s - third)? - median(from_s + third)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn growth_is_that_of_the_later_part_of_a_span() {
+        // Fills up for 10 s, and is flat or grows after that.
+        let sample = |at_s: u32, slope: f64| Sample {
+            at_s: f64::from(at_s),
+            server_rss_mib: f64::from(at_s.min(10)) * 50.0 + f64::from(at_s) * slope,
+            ..Sample::default()
+        };
+        let growth = |slope: f64| {
+            let samples: Vec<Sample> = (1..=30).map(|at_s| sample(at_s, slope)).collect();
+            rss_growth_mib(&samples, 0.0, 30.0)
+        };
+        assert_eq!(growth(0.0), Some(0.0));
+        assert_eq!(growth(2.0), Some(20.0));
+        assert_eq!(rss_growth_mib(&[Sample::default(); 5], 0.0, 30.0), None);
+    }
 
     #[test]
     fn the_slope_is_that_of_the_samples_and_needs_a_minute() {

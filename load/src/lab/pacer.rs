@@ -1,7 +1,5 @@
-//! When what is due: arrivals of an open loop or of watches' timers, and a clock that wakes in time.
+//! When what is due: arrivals of an open loop, and a clock that wakes in time.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::io;
 use std::time::Instant;
 
@@ -11,7 +9,7 @@ use rustix::time::{
 use tokio::net::unix::pipe::Receiver;
 
 use super::request::Kind;
-use super::scenario::{Arrivals, Phase, Rhythm};
+use super::scenario::{Arrivals, Phase};
 
 /// Wakes within some 50 µs; tokio's own timers are good to a millisecond, which is as long as the
 /// answers that are measured.
@@ -95,76 +93,31 @@ impl Mix {
     }
 }
 
-/// Something is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
-    /// Nanoseconds since the start of the run.
-    pub due_ns: u64,
-    /// Which watch and what, if that is fixed.
-    pub of: Option<(u32, Kind)>,
-}
-
 /// The arrivals of one phase, in order.
-pub enum Timetable {
-    Open { at_s: f64, rate: f64, slope: f64, spacing: Arrivals, seconds: f64, begin_ns: u64 },
-    Watches { heap: BinaryHeap<Reverse<(u64, u32, u8)>>, end_ns: u64, periods_ns: [u64; 6] },
+pub struct Timetable {
+    at_s: f64,
+    rate: f64,
+    slope: f64,
+    spacing: Arrivals,
+    seconds: f64,
+    begin_ns: u64,
 }
 
 impl Timetable {
-    /// `None` for a closed loop.
-    pub fn new(
-        phase: &Phase,
-        begin_ns: u64,
-        spacing: Arrivals,
-        rhythm: &Rhythm,
-        watches: u32,
-        random: &mut Random,
-    ) -> Option<Self> {
-        if phase.rhythm {
-            return Some(Self::watches(phase, begin_ns, rhythm, watches, random));
-        }
-        let rate = phase.rate?;
+    /// `rate`: requests per second when the phase begins.
+    pub fn new(phase: &Phase, rate: f64, begin_ns: u64, spacing: Arrivals) -> Self {
         let slope = (phase.rate_to.unwrap_or(rate) - rate) / phase.seconds.max(f64::EPSILON);
-        Some(Self::Open { at_s: 0.0, rate, slope, spacing, seconds: phase.seconds, begin_ns })
+        Self { at_s: 0.0, rate, slope, spacing, seconds: phase.seconds, begin_ns }
     }
 
-    /// Each timer of each watch begins somewhere in its first period.
-    fn watches(phase: &Phase, begin_ns: u64, rhythm: &Rhythm, watches: u32, random: &mut Random) -> Self {
-        let end_ns = begin_ns + nanos(phase.seconds);
-        let periods_ns = rhythm.periods().map(|(_, period)| nanos(period));
-        let mut heap = Vec::new();
-        for watch in 0..watches {
-            for (which, period) in periods_ns.iter().enumerate().filter(|(_, period)| **period > 0) {
-                let first = begin_ns + random.below(*period);
-                if first < end_ns {
-                    heap.push(Reverse((first, watch, which as u8)));
-                }
-            }
-        }
-        Self::Watches { heap: heap.into(), end_ns, periods_ns }
-    }
-
-    pub fn next(&mut self, random: &mut Random) -> Option<Arrival> {
-        match self {
-            Self::Open { at_s, rate, slope, spacing, seconds, begin_ns } => {
-                let step = match spacing {
-                    Arrivals::Even => 1.0,
-                    Arrivals::Poisson => -(1.0 - random.unit()).ln(),
-                };
-                *at_s += step / (*rate + *slope * *at_s).max(0.01);
-                let due_ns = *begin_ns + nanos(*at_s);
-                (*at_s < *seconds).then_some(Arrival { due_ns, of: None })
-            }
-            Self::Watches { heap, end_ns, periods_ns } => {
-                let Reverse((due_ns, watch, which)) = heap.pop()?;
-                let next = due_ns + periods_ns[usize::from(which)];
-                if next < *end_ns {
-                    heap.push(Reverse((next, watch, which)));
-                }
-                let kind = Rhythm::default().periods()[usize::from(which)].0;
-                Some(Arrival { due_ns, of: Some((watch, kind)) })
-            }
-        }
+    /// When the next request is due, in nanoseconds since the start of the run.
+    pub fn next(&mut self, random: &mut Random) -> Option<u64> {
+        let step = match self.spacing {
+            Arrivals::Even => 1.0,
+            Arrivals::Poisson => -(1.0 - random.unit()).ln(),
+        };
+        self.at_s += step / (self.rate + self.slope * self.at_s).max(0.01);
+        (self.at_s < self.seconds).then_some(self.begin_ns + nanos(self.at_s))
     }
 }
 
@@ -180,36 +133,24 @@ mod tests {
         toml::from_str(&format!("name = 'x'\n{text}")).expect("a phase")
     }
 
-    fn dues(phase: &Phase, spacing: Arrivals, watches: u32) -> Vec<Arrival> {
+    fn dues(phase: &Phase, spacing: Arrivals) -> Vec<u64> {
         let mut random = Random::new(7);
-        let mut table =
-            Timetable::new(phase, 0, spacing, &Rhythm::default(), watches, &mut random).expect("arrivals");
+        let mut table = Timetable::new(phase, phase.rate.expect("a rate"), 0, spacing);
         std::iter::from_fn(|| table.next(&mut random)).collect()
     }
 
     #[test]
     fn an_open_loop_has_its_rate_and_its_order() {
         let steady = phase("seconds = 100\nrate = 50");
-        assert!((4_999..=5_000).contains(&dues(&steady, Arrivals::Even, 1).len()));
-        let drawn = dues(&steady, Arrivals::Poisson, 1);
+        assert!((4_999..=5_000).contains(&dues(&steady, Arrivals::Even).len()));
+        let drawn = dues(&steady, Arrivals::Poisson);
         assert!((4_700..5_300).contains(&drawn.len()), "{}", drawn.len());
-        assert!(drawn.windows(2).all(|pair| pair[0].due_ns <= pair[1].due_ns));
+        assert!(drawn.windows(2).all(|pair| pair[0] <= pair[1]));
         // From 10 to 90 a second is 50 on average, more of them late.
-        let ramp = dues(&phase("seconds = 100\nrate = 10\nrate_to = 90"), Arrivals::Even, 1);
+        let ramp = dues(&phase("seconds = 100\nrate = 10\nrate_to = 90"), Arrivals::Even);
         assert!((4_800..5_200).contains(&ramp.len()), "{}", ramp.len());
-        let early = ramp.iter().filter(|arrival| arrival.due_ns < 50_000_000_000).count();
+        let early = ramp.iter().filter(|due_ns| **due_ns < 50_000_000_000).count();
         assert!(early < ramp.len() / 3, "{early} of {}", ramp.len());
-    }
-
-    #[test]
-    fn watches_keep_their_periods() {
-        let arrivals = dues(&phase("seconds = 600\nrhythm = true"), Arrivals::Even, 40);
-        let count =
-            |wanted| arrivals.iter().filter(|arrival| arrival.of.map(|of| of.1) == Some(wanted)).count();
-        assert_eq!(count(Kind::Vitals), 400);
-        assert_eq!(count(Kind::Device), 80);
-        assert_eq!(count(Kind::Config), 40);
-        assert!(arrivals.windows(2).all(|pair| pair[0].due_ns <= pair[1].due_ns));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::body;
 /// well within the 31 days in which the server believes a device's clock.
 const START_BEFORE_NOW_S: i64 = 7 * 24 * 3_600;
 const PREFIX_CHARS: usize = 8;
+/// The largest number of a device in a [`Key`].
+const DEVICES_MAX: u32 = 0xff_ffff;
 
 /// One kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -55,13 +57,37 @@ impl Kind {
     }
 }
 
-/// Kind, device and number of an upload of a run: 3, 29 and 32 bits.
+/// Kind, type of event, device and number of an upload of a run: 3, 5, 24 and 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64);
 
+/// Types of events that a watch may have in the same second as others of their kind. The type of a
+/// [`Kind`] that is not here has no number of its own.
+const TYPES: [&str; 11] = [
+    "one_key_alarm",
+    "falldown_event",
+    "wear_status_changed",
+    "boot_completed",
+    "fun_double_click",
+    "ui_settings_changed",
+    "stress_high_alert",
+    "spo2_low_alert",
+    "heartrate_high_alert",
+    "heartrate_low_alert",
+    "temperature_high_alert",
+];
+
 impl Key {
     pub fn new(kind: Kind, device: u32, nth: u32) -> Self {
-        Self((kind as u64) << 61 | u64::from(device) << 32 | u64::from(nth))
+        Self((kind as u64) << 61 | u64::from(device & DEVICES_MAX) << 32 | u64::from(nth))
+    }
+
+    /// Of an event. `type_key`: the last segment of its type, in lower case.
+    fn of_event(type_key: &str, device: u32, nth: u32) -> Self {
+        let critical = ["sos", "fall", "one_key"].iter().any(|name| type_key.starts_with(name));
+        let kind = if critical { Kind::Sos } else { Kind::Event };
+        let number = TYPES.iter().position(|name| *name == type_key).map_or(0, |at| at as u64 + 1);
+        Self(Self::new(kind, device, nth).0 | number << 56)
     }
 
     pub fn kind(self) -> Kind {
@@ -69,7 +95,7 @@ impl Key {
     }
 
     pub fn device(self) -> u32 {
-        (self.0 >> 32) as u32 & 0x1fff_ffff
+        (self.0 >> 32) as u32 & DEVICES_MAX
     }
 
     /// Seconds of device time after the first; for a body of the corpus, which.
@@ -83,6 +109,9 @@ impl Key {
 pub struct Fleet {
     prefix: [u8; PREFIX_CHARS],
     start_s: i64,
+    /// Devices from this number on are simulated watches, whose events may come without a health
+    /// record of the same second.
+    pub simulated_from: u32,
 }
 
 impl Fleet {
@@ -94,7 +123,7 @@ impl Fleet {
             *digit = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[(rest % 36) as usize];
             rest /= 36;
         }
-        Self { prefix, start_s: now_ms / 1_000 - START_BEFORE_NOW_S }
+        Self { prefix, start_s: now_ms / 1_000 - START_BEFORE_NOW_S, simulated_from: u32::MAX }
     }
 
     pub fn prefix(&self) -> &str {
@@ -114,9 +143,19 @@ impl Fleet {
 
     /// The key of a stored row, if it is one of this run. `at_ms`: since 1970.
     pub fn key(&self, kind: Kind, serial: &str, at_ms: i64) -> Option<Key> {
-        let device = serial.strip_prefix(self.prefix())?.parse().ok()?;
-        let nth = u32::try_from(at_ms / 1_000 - self.start_s).ok()?;
+        let (device, nth) = self.place(serial, at_ms)?;
         Some(Key::new(kind, device, nth))
+    }
+
+    /// The same of an event. `type_key`: the last segment of its type, in lower case.
+    pub fn event_key(&self, type_key: &str, serial: &str, at_ms: i64) -> Option<Key> {
+        let (device, nth) = self.place(serial, at_ms)?;
+        Some(Key::of_event(type_key, device, nth))
+    }
+
+    fn place(&self, serial: &str, at_ms: i64) -> Option<(u32, u32)> {
+        let device = serial.strip_prefix(self.prefix())?.parse().ok()?;
+        Some((device, u32::try_from(at_ms / 1_000 - self.start_s).ok()?))
     }
 
     /// How a person finds an upload again.
@@ -250,6 +289,13 @@ mod tests {
             assert_eq!((key.kind(), key.device(), key.nth()), (kind, 1_234, 77));
             assert_eq!(fleet.key(kind, serial, fleet.at_s(77) * 1_000), Some(key));
         }
+        // Types of the same kind and second are told apart, but not those that phases send.
+        let of = |type_key| fleet.event_key(type_key, serial, fleet.at_s(77) * 1_000).expect("a key");
+        assert_eq!(of("call_state"), Key::new(Kind::Event, 1_234, 77));
+        assert_eq!(of("sos_event"), Key::new(Kind::Sos, 1_234, 77));
+        assert_eq!((of("falldown_event").kind(), of("one_key_alarm").kind()), (Kind::Sos, Kind::Sos));
+        assert_ne!(of("falldown_event"), of("one_key_alarm"));
+        assert_eq!((of("boot_completed").device(), of("boot_completed").nth()), (1_234, 77));
         assert_eq!(Fleet::new(1_790_000_009_123).key(Kind::Sos, serial, fleet.at_s(77) * 1_000), None);
         assert_eq!(fleet.key(Kind::Sos, "CRFTQ23409001890", 0), None);
     }

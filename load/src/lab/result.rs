@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::check::Check;
 use super::figures::figure;
 use super::ledger::PhaseBook;
-use super::monitor::{Sample, rss_slope_mib_per_h};
+use super::monitor::{Sample, rss_growth_mib, rss_slope_mib_per_h};
 use super::request::Kind;
 use super::scenario::{Phase, Scenario};
 use super::shown::{Shown, shown};
@@ -25,6 +25,9 @@ pub fn result(scenario: &Scenario, outcome: &Outcome, started: &DateTime<Utc>, w
     let behaviours: Vec<_> = scenario.dashboards.iter().map(|group| group.behaviour).collect();
     let shown = shown(&outcome.ledger.critical, &outcome.watched, &measured, &behaviours);
     let mut total = PhaseBook::new();
+    let mut all_screens = Latencies::new();
+    let of_screens = shown.all_screens.iter().zip(&measured).filter(|(_, measured)| **measured);
+    of_screens.for_each(|(latencies, _)| all_screens.merge(latencies));
     let mut measured_s = 0.0;
     for (phase, book) in scenario.phase.iter().zip(&outcome.ledger.phases).filter(|(phase, _)| !phase.warm_up)
     {
@@ -37,8 +40,9 @@ pub fn result(scenario: &Scenario, outcome: &Outcome, started: &DateTime<Utc>, w
         "scenario": {
             "name": scenario.name,
             "about": scenario.about,
-            "watches": scenario.watches,
-            "connections": scenario.connections(),
+            "watches": scenario.watches + scenario.simulated_watches(),
+            "simulated": scenario.simulated_watches(),
+            "connections": scenario.connections() + scenario.simulated_watches(),
             "dashboards": scenario.screens(),
             "seconds": scenario.seconds(),
         },
@@ -49,7 +53,7 @@ pub fn result(scenario: &Scenario, outcome: &Outcome, started: &DateTime<Utc>, w
         "own_server": outcome.own_server,
         "machine": machine::describe(work_dir),
         "ran_s": round(outcome.seconds),
-        "total": part(&total, &shown.live, measured_s),
+        "total": part(&total, &shown.live, &all_screens, measured_s),
         "phases": phases(scenario, outcome, &shown),
         "by_kind": Kind::ALL
             .into_iter()
@@ -61,6 +65,13 @@ pub fn result(scenario: &Scenario, outcome: &Outcome, started: &DateTime<Utc>, w
         "dropped_from_rings": outcome.ledger.dropped,
         "repeated": outcome.ledger.repeated,
         "replayed_s": replayed_s(scenario, outcome),
+        "simulated": outcome.ledger.simulated.map(|made| json!({
+            "made": made.made,
+            "answered_200": made.answered_200,
+            "dropped_from_rings": made.dropped,
+            "cleared_by_a_200": made.cleared,
+            "waiting": made.waiting,
+        })),
         "dashboards": dashboards(scenario, outcome, &shown),
         "cpu": cpu,
         "memory": memory,
@@ -92,7 +103,7 @@ pub fn result(scenario: &Scenario, outcome: &Outcome, started: &DateTime<Utc>, w
     result
 }
 
-fn part(book: &PhaseBook, screen: &Latencies, seconds: f64) -> Value {
+fn part(book: &PhaseBook, screen: &Latencies, all_screens: &Latencies, seconds: f64) -> Value {
     let over = Duration::from_secs_f64(seconds.max(f64::EPSILON));
     let all = book.successes + book.failed();
     let failures = book.failures.iter().map(|(failure, count)| (failure.name(), json!(count)));
@@ -106,6 +117,7 @@ fn part(book: &PhaseBook, screen: &Latencies, seconds: f64) -> Value {
         "service": book.service.summary(over).to_json(),
         "refused": book.refused.summary(over).to_json(),
         "screen": screen.summary(over).to_json(),
+        "all_screens": all_screens.summary(over).to_json(),
     })
 }
 
@@ -118,27 +130,31 @@ fn phases(scenario: &Scenario, outcome: &Outcome, shown: &Shown) -> Value {
     let mut begin_s = 0.0;
     let mut phases = Vec::new();
     for (index, phase) in scenario.phase.iter().enumerate() {
-        let mut value = part(&outcome.ledger.phases[index], &shown.phases[index], phase.seconds);
+        let book = &outcome.ledger.phases[index];
+        let mut value = part(book, &shown.phases[index], &shown.all_screens[index], phase.seconds);
+        let end_s = begin_s + phase.seconds;
+        value["offered_per_s"] = json!(book.offered_per_s.map(round));
+        value["server_rss_growth_mib"] = json!(rss_growth_mib(&outcome.samples, begin_s, end_s).map(round));
         value["name"] = json!(phase.name);
         value["warm_up"] = json!(phase.warm_up);
         value["outage"] = json!(phase.outage);
         value["begin_s"] = json!(round(begin_s));
         value["seconds"] = json!(round(phase.seconds));
-        value["load"] = json!(load(phase));
-        begin_s += phase.seconds;
+        value["load"] = json!(load(phase, book.offered_per_s));
+        begin_s = end_s;
         phases.push(value);
     }
     phases.into()
 }
 
 /// What a phase sends, in words.
-fn load(phase: &Phase) -> String {
-    let load = match (phase.rate, phase.rate_to, phase.closed) {
+fn load(phase: &Phase, offered_per_s: Option<f64>) -> String {
+    let load = match (offered_per_s, phase.rate_to, phase.closed) {
         (Some(from), Some(to), _) => format!("{from:.0} to {to:.0}/s"),
         (Some(rate), None, _) => format!("{rate:.0}/s"),
         (None, _, Some(1)) => "closed loop, 1 connection".into(),
         (None, _, Some(closed)) => format!("closed loop, {closed} connections"),
-        (None, _, None) => "watches' own rhythm".into(),
+        (None, _, None) => "simulated watches alone".into(),
     };
     if phase.outage { format!("outage, {load} into the rings") } else { load }
 }
@@ -266,7 +282,8 @@ fn check_json(check: &Check) -> Value {
 fn verdict_json(verdict: &Verdict) -> Value {
     json!({
         "figure": verdict.figure,
-        "limit": verdict.limit,
+        "limit": verdict.limit.map(round),
+        "relative": verdict.relative,
         "at_most": verdict.at_most,
         "value": verdict.value,
         "met": verdict.met(),

@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use super::request::Kind;
+use super::shipped::SHIPPED;
 use super::slo::Slo;
 
 /// Limits of a scenario: a run is bounded in time and count.
@@ -18,6 +19,8 @@ pub const RATE_MAX: f64 = 200_000.0;
 /// Of what a dashboard does.
 const TIME_MIN_S: f64 = 0.01;
 pub const PHASES_MAX: usize = 64;
+/// As much as the simulator allows.
+pub const SPEED_MAX: f64 = 1_000.0;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,8 +28,10 @@ pub struct Scenario {
     pub name: String,
     /// One sentence for `load list` and the report.
     pub about: String,
+    /// Those that send what phases say, when they say it.
+    #[serde(default)]
     pub watches: u32,
-    /// Keep-alive connections; one per watch if it is not said.
+    /// Their keep-alive connections; one per watch if it is not said.
     pub connections: Option<u32>,
     /// Of the pseudo-random arrivals and mix: the same seed sends the same.
     #[serde(default = "one")]
@@ -42,9 +47,7 @@ pub struct Scenario {
     /// Shares of what is sent.
     #[serde(default)]
     pub mix: BTreeMap<Kind, u32>,
-    /// Periods of a watch, for phases with `rhythm = true`.
-    #[serde(default)]
-    pub rhythm: Rhythm,
+    pub simulated: Option<Simulated>,
     pub phase: Vec<Phase>,
     #[serde(default)]
     pub dashboards: Vec<Screens>,
@@ -65,43 +68,30 @@ pub enum Arrivals {
     Even,
 }
 
-/// Seconds between two of the same kind from one watch; 0 is none.
+/// Watches of the library `watch-simulator`: each follows its own timers, rings and retries, all
+/// through the run, whatever its phases send besides.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rhythm {
-    pub vitals_s: f64,
-    pub device_s: f64,
-    pub messages_s: f64,
-    pub config_s: f64,
-    pub event_s: f64,
-    pub sos_s: f64,
-}
-
-impl Default for Rhythm {
-    /// As the server's settings tell watches, an event a quarter of an hour, an SOS every 10 hours.
-    fn default() -> Self {
-        Self {
-            vitals_s: 60.0,
-            device_s: 300.0,
-            messages_s: 60.0,
-            config_s: 600.0,
-            event_s: 900.0,
-            sos_s: 36_000.0,
-        }
-    }
-}
-
-impl Rhythm {
-    pub fn periods(&self) -> [(Kind, f64); 6] {
-        [
-            (Kind::Vitals, self.vitals_s),
-            (Kind::Device, self.device_s),
-            (Kind::Messages, self.messages_s),
-            (Kind::Config, self.config_s),
-            (Kind::Event, self.event_s),
-            (Kind::Sos, self.sos_s),
-        ]
-    }
+#[serde(deny_unknown_fields)]
+pub struct Simulated {
+    pub watches: u32,
+    /// They were switched on somewhere within this many of their seconds before the run, with a
+    /// server that answered; 0: all at the moment when it begins.
+    #[serde(default = "ten_minutes")]
+    pub switched_on_over_s: f64,
+    /// Seconds of a watch that pass in a second. Timeouts stay as they are.
+    #[serde(default = "unit")]
+    pub speed: f64,
+    /// Mean seconds from one to the next on a watch; 0 is none.
+    #[serde(default)]
+    pub sos_s: u64,
+    #[serde(default)]
+    pub one_key_s: u64,
+    #[serde(default)]
+    pub fall_s: u64,
+    #[serde(default)]
+    pub wear_s: u64,
+    #[serde(default)]
+    pub ordinary_s: u64,
 }
 
 /// A stretch of time with one kind of load.
@@ -119,9 +109,9 @@ pub struct Phase {
     pub rate_to: Option<f64>,
     /// Closed loop: this many connections, each sends when it has its answer.
     pub closed: Option<u32>,
-    /// Every watch by its own timers.
-    #[serde(default)]
-    pub rhythm: bool,
+    /// Open loop: this many times the successes per second of phase `rate_of`.
+    pub rate_times: Option<f64>,
+    pub rate_of: Option<String>,
     /// Nothing gets through: what is due goes into the watches' rings, which are replayed at once
     /// when the next phase begins.
     #[serde(default)]
@@ -189,6 +179,10 @@ impl Scenario {
         self.connections.unwrap_or(self.watches)
     }
 
+    pub fn simulated_watches(&self) -> u32 {
+        self.simulated.as_ref().map_or(0, |simulated| simulated.watches)
+    }
+
     pub fn seconds(&self) -> f64 {
         self.phase.iter().map(|phase| phase.seconds).sum()
     }
@@ -203,6 +197,10 @@ impl Scenario {
         for phase in &mut self.phase {
             phase.seconds *= factor;
         }
+        if let Some(simulated) = &mut self.simulated {
+            // As much happens to a watch in all as before.
+            simulated.speed = (simulated.speed / factor).min(SPEED_MAX);
+        }
         for group in &mut self.dashboards {
             for time in [&mut group.every_s, &mut group.away_s, &mut group.from_s, &mut group.for_s] {
                 // Too short to be anything, but still valid.
@@ -214,7 +212,10 @@ impl Scenario {
     /// Watches, connections, rates and dashboards times `factor`, at least one of each.
     pub fn scale(&mut self, factor: f64) {
         let count = |count: &mut u32| *count = ((f64::from(*count) * factor).round() as u32).max(1);
-        count(&mut self.watches);
+        self.simulated.iter_mut().for_each(|simulated| count(&mut simulated.watches));
+        if self.watches > 0 {
+            count(&mut self.watches);
+        }
         self.connections.iter_mut().for_each(count);
         for phase in &mut self.phase {
             phase.closed.iter_mut().for_each(count);
@@ -227,8 +228,10 @@ impl Scenario {
 
     /// Errors name the key. Called again after scaling.
     pub fn validate(&self) -> anyhow::Result<()> {
-        within("watches", f64::from(self.watches), 1.0, f64::from(WATCHES_MAX))?;
-        within("connections", f64::from(self.connections()), 1.0, f64::from(CONNECTIONS_MAX))?;
+        within("watches", f64::from(self.watches), 0.0, f64::from(WATCHES_MAX))?;
+        let connections = self.connections() + self.simulated_watches();
+        within("connections", f64::from(connections), 1.0, f64::from(CONNECTIONS_MAX))?;
+        ensure!(self.connections() > 0 || self.watches == 0, "connections: there are none");
         ensure!(
             self.connections() <= self.watches,
             "connections: {} are more than the {} watches",
@@ -238,16 +241,18 @@ impl Scenario {
         within("retry_s", self.retry_s, 0.0, 3_600.0)?;
         within("ring", f64::from(self.ring), 1.0, 1_000.0)?;
         within("dashboards.count", f64::from(self.screens()), 0.0, f64::from(SCREENS_MAX))?;
-        for (_, period) in self.rhythm.periods() {
-            within("rhythm", period, 0.0, SECONDS_MAX * 10.0)?;
+        if let Some(simulated) = &self.simulated {
+            within("simulated.speed", simulated.speed, 0.01, SPEED_MAX)?;
+            within("simulated.switched_on_over_s", simulated.switched_on_over_s, 0.0, SECONDS_MAX)?;
         }
         ensure!(
             !self.phase.is_empty() && self.phase.len() <= PHASES_MAX,
             "phase: 1 to {PHASES_MAX} are needed"
         );
         within("seconds of all phases", self.seconds(), 0.1, SECONDS_MAX)?;
-        for phase in &self.phase {
-            self.validate_phase(phase).with_context(|| format!("phase {}", phase.name))?;
+        for (index, phase) in self.phase.iter().enumerate() {
+            self.validate_phase(phase, &self.phase[..index])
+                .with_context(|| format!("phase {}", phase.name))?;
         }
         let last = self.phase.last();
         ensure!(!last.is_some_and(|phase| phase.outage), "phase: an outage cannot be the last");
@@ -262,16 +267,27 @@ impl Scenario {
         self.slo.validate(&phases)
     }
 
-    fn validate_phase(&self, phase: &Phase) -> anyhow::Result<()> {
+    fn validate_phase(&self, phase: &Phase, earlier: &[Phase]) -> anyhow::Result<()> {
         within("seconds", phase.seconds, 0.0, SECONDS_MAX)?;
-        let loads = [phase.rate.is_some(), phase.closed.is_some(), phase.rhythm];
-        ensure!(
-            loads.iter().filter(|load| **load).count() == 1,
-            "one of `rate`, `closed` and `rhythm` is needed"
-        );
-        ensure!(phase.rhythm || self.mix.values().any(|share| *share > 0), "`mix` has no shares");
+        let loads = [phase.rate.is_some(), phase.closed.is_some(), phase.rate_times.is_some()];
+        match loads.iter().filter(|load| **load).count() {
+            0 => ensure!(
+                self.simulated.is_some(),
+                "`rate`, `rate_times` or `closed` is needed, or watches in `[simulated]`"
+            ),
+            1 => {
+                ensure!(self.mix.values().any(|share| *share > 0), "`mix` has no shares");
+                ensure!(self.watches > 0, "it needs `watches` that send");
+            }
+            _ => bail!("one of `rate`, `rate_times` and `closed` is enough"),
+        }
+        ensure!(phase.rate_times.is_some() == phase.rate_of.is_some(), "`rate_times` needs `rate_of`");
+        if let (Some(times), Some(of)) = (phase.rate_times, &phase.rate_of) {
+            within("rate_times", times, 0.01, 1_000.0)?;
+            ensure!(earlier.iter().any(|phase| phase.name == *of), "rate_of: no earlier phase is {of}");
+        }
         ensure!(phase.rate_to.is_none() || phase.rate.is_some(), "`rate_to` needs `rate`");
-        ensure!(!phase.outage || phase.closed.is_none(), "an outage needs `rate` or `rhythm`");
+        ensure!(!phase.outage || phase.closed.is_none(), "an outage cannot be `closed`");
         ensure!(!phase.kill_server || phase.outage, "`kill_server` needs `outage`");
         for rate in [phase.rate, phase.rate_to].into_iter().flatten() {
             within("rate", rate, 0.01, RATE_MAX)?;
@@ -308,25 +324,9 @@ fn twenty() -> f64 {
     20.0
 }
 
-macro_rules! shipped {
-    ($($name:literal),* $(,)?) => {
-        /// Name and text of the scenarios that come with the lab.
-        pub const SHIPPED: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*];
-    };
+fn ten_minutes() -> f64 {
+    600.0
 }
-shipped![
-    "steady",
-    "fleet",
-    "ceiling",
-    "storm",
-    "burst",
-    "retry-herd",
-    "reconnect",
-    "stalled",
-    "dirty",
-    "soak",
-];
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Event to screen: from when an SOS was due to when each dashboard had its alert.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use super::ledger::{Promised, since};
 use super::scenario::Behaviour;
@@ -13,6 +14,9 @@ pub struct Shown {
     pub live: Latencies,
     /// The same by phase of the event.
     pub phases: Vec<Latencies>,
+    /// From the event to the last of all dashboards that read, by phase of the event; what a
+    /// dashboard missed and got later counts, and what it never got as the longest there is.
+    pub all_screens: Vec<Latencies>,
     /// By group of dashboards, live pushes.
     pub groups: Vec<Latencies>,
     /// p50, p99 and largest in ms by second of arrival, of those in `live`.
@@ -27,15 +31,26 @@ pub fn shown(critical: &[Promised], watched: &Watched, measured: &[bool], groups
     let mut shown = Shown {
         live: Latencies::new(),
         phases: vec![Latencies::new(); measured.len()],
+        all_screens: vec![Latencies::new(); measured.len()],
         groups: vec![Latencies::new(); groups.len()],
         seconds: BTreeMap::new(),
     };
     let mut by_second: BTreeMap<u32, Vec<f32>> = BTreeMap::new();
+    let mut last_screen: HashMap<u64, (usize, Duration)> = HashMap::new();
+    let mut screens = 0;
     for life in &watched.lives {
         let reads = groups.get(life.group).is_some_and(|behaviour| *behaviour != Behaviour::Stalled);
-        for seen in life.seen.iter().filter(|seen| seen.live) {
+        screens += usize::from(reads);
+        for seen in &life.seen {
             let Some(event) = event_of.get(&seen.offset) else { continue };
             let latency = since(event.due_ns, seen.at_ns);
+            if reads {
+                let (count, last) = last_screen.entry(seen.offset).or_default();
+                (*count, *last) = (*count + 1, latency.max(*last));
+            }
+            if !seen.live {
+                continue;
+            }
             shown.groups[life.group].record(latency);
             if !reads {
                 continue;
@@ -49,6 +64,10 @@ pub fn shown(critical: &[Promised], watched: &Watched, measured: &[bool], groups
             by_second.entry(second).or_default().push(latency.as_secs_f32() * 1e3);
         }
     }
+    for (offset, (count, last)) in last_screen {
+        let last = if count < screens { Duration::MAX } else { last };
+        shown.all_screens[usize::from(event_of[&offset].phase)].record(last);
+    }
     for (second, mut latencies) in by_second {
         latencies.sort_unstable_by(f32::total_cmp);
         let at = |quantile: f64| latencies[((latencies.len() - 1) as f64 * quantile).round() as usize];
@@ -59,8 +78,6 @@ pub fn shown(critical: &[Promised], watched: &Watched, measured: &[bool], groups
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::request::{Key, Kind};
     use super::super::screens::{Life, Seen};
     use super::*;
@@ -87,6 +104,10 @@ mod tests {
         let count = |latencies: &Latencies| latencies.summary(Duration::from_secs(1)).count;
         assert_eq!(shown.phases.iter().map(count).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(shown.groups.iter().map(count).collect::<Vec<_>>(), [1, 1]);
+        // The last of the two that read was away, and had it 8 s after the event.
+        let last = shown.all_screens[1].summary(Duration::from_secs(1));
+        assert_eq!(last.count, 1);
+        assert!((last.max_ms - 8_000.0).abs() < 10.0, "{last:?}");
         assert_eq!(shown.seconds.keys().collect::<Vec<_>>(), [&1]);
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 use serde::Deserialize;
 
 /// Every figure that a run has, and which way is good. Those of a phase are the first ones.
-pub const FIGURES: [(&str, Limit); 21] = [
+pub const FIGURES: [(&str, Limit); 25] = [
     ("mean_ms", Limit::AtMost),
     ("p50_ms", Limit::AtMost),
     ("p95_ms", Limit::AtMost),
@@ -20,6 +20,10 @@ pub const FIGURES: [(&str, Limit); 21] = [
     ("screen_p95_ms", Limit::AtMost),
     ("screen_p99_ms", Limit::AtMost),
     ("screen_max_ms", Limit::AtMost),
+    ("all_screens_p50_ms", Limit::AtMost),
+    ("all_screens_p99_ms", Limit::AtMost),
+    ("all_screens_max_ms", Limit::AtMost),
+    ("server_rss_growth_mib", Limit::AtMost),
     // Of the run as a whole only.
     ("server_cpu_percent", Limit::AtMost),
     ("generator_cpu_percent", Limit::AtMost),
@@ -31,7 +35,7 @@ pub const FIGURES: [(&str, Limit); 21] = [
     ("replayed_s", Limit::AtMost),
 ];
 /// How many of [`FIGURES`] a phase has.
-pub const OF_A_PHASE: usize = 13;
+pub const OF_A_PHASE: usize = 17;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -47,8 +51,47 @@ pub struct Slo(BTreeMap<String, Entry>);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Entry {
-    Run(f64),
-    Phase(BTreeMap<String, f64>),
+    Run(Wanted),
+    Phase(BTreeMap<String, Wanted>),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Wanted {
+    Limit(f64),
+    Relative(Relative),
+}
+
+/// A limit that another phase of the same run sets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Relative {
+    times: f64,
+    /// The phase whose figure of the same name is taken.
+    of: String,
+    /// Good enough whatever that phase had.
+    or: Option<f64>,
+}
+
+impl Wanted {
+    /// `of`: the same figure of another phase. `None` if that phase has no such figure.
+    fn limit(&self, direction: Limit, of: impl Fn(&str) -> Option<f64>) -> Option<f64> {
+        let relative = match self {
+            Self::Limit(limit) => return Some(*limit),
+            Self::Relative(relative) => relative,
+        };
+        let limit = of(&relative.of)? * relative.times;
+        Some(match (direction, relative.or) {
+            (_, None) => limit,
+            (Limit::AtMost, Some(or)) => limit.max(or),
+            (Limit::AtLeast, Some(or)) => limit.min(or),
+        })
+    }
+
+    fn words(&self) -> Option<String> {
+        let Self::Relative(Relative { times, of, or }) = self else { return None };
+        Some(or.map_or_else(|| format!("{times} x {of}"), |or| format!("{times} x {of}, or {or}")))
+    }
 }
 
 /// One figure against its limit.
@@ -56,7 +99,10 @@ enum Entry {
 pub struct Verdict {
     /// `p99_ms`, or `storm.p99_ms` of a phase.
     pub figure: String,
-    pub limit: f64,
+    /// `None`: the phase that sets it has no such figure. That is a miss.
+    pub limit: Option<f64>,
+    /// How the limit came about, if another phase set it.
+    pub relative: Option<String>,
     pub at_most: bool,
     /// `None`: the run has no such figure. That is a miss.
     pub value: Option<f64>,
@@ -64,20 +110,28 @@ pub struct Verdict {
 
 impl Verdict {
     pub fn met(&self) -> bool {
-        self.value.is_some_and(|value| if self.at_most { value <= self.limit } else { value >= self.limit })
+        let (Some(value), Some(limit)) = (self.value, self.limit) else { return false };
+        if self.at_most { value <= limit } else { value >= limit }
     }
 }
 
 impl Slo {
     pub fn validate(&self, phases: &[&str]) -> anyhow::Result<()> {
+        let known = |figure: &str, wanted: &Wanted, count: usize, place: &str| {
+            ensure!(limit(figure, count).is_some(), "{place}: there is no figure {figure}");
+            if let Wanted::Relative(Relative { of, .. }) = wanted {
+                ensure!(phases.contains(&of.as_str()), "{place}.{figure}: no phase is {of}");
+                ensure!(limit(figure, OF_A_PHASE).is_some(), "{place}: a phase has no figure {figure}");
+            }
+            Ok(())
+        };
         for (name, entry) in &self.0 {
             match entry {
-                Entry::Run(_) => ensure!(limit(name, FIGURES.len()).is_some(), "slo: no figure is {name}"),
+                Entry::Run(wanted) => known(name, wanted, FIGURES.len(), "slo")?,
                 Entry::Phase(_) if !phases.contains(&name.as_str()) => bail!("slo: no phase is {name}"),
                 Entry::Phase(figures) => {
-                    for figure in figures.keys() {
-                        let known = limit(figure, OF_A_PHASE).is_some();
-                        ensure!(known, "slo.{name}: a phase has no figure {figure}");
+                    for (figure, wanted) in figures {
+                        known(figure, wanted, OF_A_PHASE, &format!("slo.{name}"))?;
                     }
                 }
             }
@@ -87,19 +141,22 @@ impl Slo {
 
     /// `value` finds a figure by phase, `None` for the run, and name.
     pub fn verdicts(&self, value: impl Fn(Option<&str>, &str) -> Option<f64>) -> Vec<Verdict> {
-        let verdict = |phase: Option<&str>, name: &str, wanted: f64| Verdict {
-            figure: phase.map_or_else(|| name.to_owned(), |phase| format!("{phase}.{name}")),
-            limit: wanted,
-            at_most: limit(name, FIGURES.len()) != Some(Limit::AtLeast),
-            value: value(phase, name),
+        let verdict = |phase: Option<&str>, name: &str, wanted: &Wanted| {
+            let direction = limit(name, FIGURES.len()).unwrap_or(Limit::AtMost);
+            Verdict {
+                figure: phase.map_or_else(|| name.to_owned(), |phase| format!("{phase}.{name}")),
+                limit: wanted.limit(direction, |phase| value(Some(phase), name)),
+                relative: wanted.words(),
+                at_most: direction == Limit::AtMost,
+                value: value(phase, name),
+            }
         };
         let mut verdicts = Vec::new();
         for (name, entry) in &self.0 {
             match entry {
-                Entry::Run(wanted) => verdicts.push(verdict(None, name, *wanted)),
+                Entry::Run(wanted) => verdicts.push(verdict(None, name, wanted)),
                 Entry::Phase(figures) => {
-                    let of_phase =
-                        figures.iter().map(|(figure, wanted)| verdict(Some(name), figure, *wanted));
+                    let of_phase = figures.iter().map(|(figure, wanted)| verdict(Some(name), figure, wanted));
                     verdicts.extend(of_phase);
                 }
             }
@@ -143,5 +200,23 @@ mod tests {
         assert!(slo("p98_ms = 1").validate(&[]).is_err());
         assert!(slo("[calm]\np99_ms = 1").validate(&["storm"]).is_err());
         assert!(slo("[storm]\nserver_cpu_percent = 1").validate(&["storm"]).is_err());
+    }
+    #[test]
+    fn a_limit_may_be_that_of_another_phase() {
+        let text = "[during]\np99_ms = { times = 2, of = 'before', or = 20 }\n\
+                    requests_per_s = { times = 0.9, of = 'before' }\n";
+        let slo: Slo = toml::from_str(text).expect("objectives");
+        slo.validate(&["before", "during"]).expect("known figures");
+        assert!(slo.validate(&["during"]).is_err(), "there is no phase before");
+        let met = |before: Option<f64>, during: f64| {
+            let value =
+                |phase: Option<&str>, _: &str| if phase == Some("before") { before } else { Some(during) };
+            slo.verdicts(value).iter().map(|verdict| (verdict.limit, verdict.met())).collect::<Vec<_>>()
+        };
+        assert_eq!(met(Some(5.0), 20.0), [(Some(20.0), true), (Some(4.5), true)]);
+        assert_eq!(met(Some(15.0), 30.5), [(Some(30.0), false), (Some(13.5), true)]);
+        assert_eq!(met(Some(40.0), 30.5), [(Some(80.0), true), (Some(36.0), false)]);
+        assert_eq!(met(None, 1.0), [(None, false), (None, false)]);
+        assert_eq!(slo.verdicts(|_, _| None)[0].relative.as_deref(), Some("2 x before, or 20"));
     }
 }

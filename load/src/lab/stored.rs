@@ -99,7 +99,8 @@ pub fn read_file(data_dir: &Path, fleet: &Fleet) -> anyhow::Result<Stored> {
     for row in device_rows("vitals", "measured_ms")? {
         vitals.extend(fleet.key(Kind::Vitals, &row.device_sn, row.at_ms));
     }
-    for event in stored.keys.clone() {
+    let sent_by_phases = |event: &Key| event.device() < fleet.simulated_from;
+    for event in stored.keys.clone().into_iter().filter(sent_by_phases) {
         // A health record in an event is a row of its own, of the same time.
         if !vitals.remove(&Key::new(Kind::Vitals, event.device(), event.nth())) {
             stored.without_vitals.push(event);
@@ -170,8 +171,7 @@ pub async fn read_rest(door: &Door, fleet: &Fleet, watched: &Watched) -> anyhow:
 
 impl Stored {
     fn event(&mut self, fleet: &Fleet, serial: &str, type_key: &str, at_ms: i64, id: u128) {
-        let kind = if type_key.starts_with("sos") { Kind::Sos } else { Kind::Event };
-        match fleet.key(kind, serial, at_ms) {
+        match fleet.event_key(type_key, serial, at_ms) {
             Some(key) => {
                 if !self.keys.insert(key) {
                     self.twice.push(key);

@@ -92,6 +92,19 @@ fn write_table(out: &mut String, result: &Value, old: Option<&Value>) -> std::fm
             writeln!(out, "{title:<12}{count} uploads")?;
         }
     }
+    if let Some(made) = result["simulated"].as_object() {
+        writeln!(
+            out,
+            "simulated   {} watches made {} reports, {} answered 200; {} waiting; gone without a 200: {} from full \
+             rings, {} emptied by the 200 for another",
+            scenario["simulated"],
+            made["made"],
+            made["answered_200"],
+            made["waiting"],
+            made["dropped_from_rings"],
+            made["cleared_by_a_200"],
+        )?;
+    }
     let counts = &result["counts"];
     writeln!(
         out,
@@ -112,7 +125,9 @@ fn write_table(out: &mut String, result: &Value, old: Option<&Value>) -> std::fm
         let mark = if verdict["met"] == true { "ok    " } else { "MISSED" };
         let sign = if verdict["at_most"] == true { "<=" } else { ">=" };
         let limit = value(&verdict["limit"]);
-        writeln!(out, "{mark}  {} {sign} {limit}: {}", text(&verdict["figure"]), value(&verdict["value"]))?;
+        let why = verdict["relative"].as_str().map_or(String::new(), |words| format!(" ({words})"));
+        let (figure, is) = (text(&verdict["figure"]), value(&verdict["value"]));
+        writeln!(out, "{mark}  {figure} {sign} {limit}{why}: {is}")?;
     }
     if let Some(old) = old {
         write_comparison(out, result, old)?;

@@ -73,7 +73,8 @@ async fn run_on(
     now_ms: i64,
     quiet: bool,
 ) -> anyhow::Result<(Outcome, Told, Fleet)> {
-    let fleet = Fleet::new(now_ms);
+    let mut fleet = Fleet::new(now_ms);
+    fleet.simulated_from = scenario.watches;
     let corpus = match scenario.mix.contains_key(&Kind::Corpus) {
         true => CorpusBody::read_all()?,
         false => Vec::new(),
@@ -102,6 +103,7 @@ async fn run_on(
             server,
             requests: Requests::new(fleet.clone(), server, &corpus),
             corpus_bodies: corpus.len() as u64,
+            fleet: fleet.clone(),
             live: live.clone(),
             ready: engine_ready,
             start: engine_start_rx,

@@ -10,8 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::packages::{MARIADB_INSTALL, MARIADB_SERVER, PYTHON};
 use crate::child::ServerProcess;
+use crate::packages::{MARIADB_INSTALL, MARIADB_SERVER, PYTHON};
 
 /// Connections that MariaDB takes.
 const CONNECTIONS_MAX: u64 = 1_000;

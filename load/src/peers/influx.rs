@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use super::packages::INFLUXDB;
 use crate::body::{EPOCH, Kind, SERIAL, Template};
 use crate::child::ServerProcess;
 use crate::connection::{Answer, Connection};
 use crate::generator::Dialect;
+use crate::packages::INFLUXDB;
 
 const DATABASE: &str = "lab";
 const ANSWER_BYTES_MAX: u64 = 1_024 * 1_024;

@@ -3,23 +3,21 @@
 
 mod flask;
 mod influx;
-mod packages;
 mod processes;
 mod report;
 mod target;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use chrono::Utc;
 use clap::ValueEnum;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::body::Workload;
 use crate::fleet::{self, Lane};
-use crate::generator::{self, Load};
+use crate::generator;
 use crate::machine;
+use crate::turns::{Signals, Turns};
 use flask::Workers;
 use report::{Measured, Report, RoundReport};
 use target::{Name, Settings, Stored, Target};
@@ -31,30 +29,14 @@ const IDLE_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 pub struct PeersArgs {
+    #[command(flatten)]
+    turns: Turns,
     /// Which to measure [default: all]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<Name>,
-    /// Keep-alive connections, each with one request at a time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000))]
-    connections: u64,
-    /// Measured seconds of a round
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    seconds: u64,
-    /// Seconds before those that are not measured
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3_600))]
-    warm_up: u64,
-    /// Rounds of each, in turns
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
-    rounds: u64,
     /// What is posted: with sos, each is an alert, and the prototype writes the rows of one
     #[arg(long, value_enum, default_value_t = Body::Event)]
     body: Body,
-    /// Watches, shared out over the connections
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    devices: u64,
-    /// Threads of the load generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
-    generator_threads: u64,
     /// Processes of gunicorn for the Flask designs
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=32))]
     flask_processes: u64,
@@ -64,16 +46,6 @@ pub struct PeersArgs {
     /// Install no packages: what is missing is reported absent
     #[arg(long)]
     no_install: bool,
-    /// Also write the result to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The watchpost to measure [default: the one of this workspace, built if need be]
-    #[arg(long, value_name = "BINARY")]
-    server: Option<PathBuf>,
-    /// Where the temporary data directories are made; commits go to this disk [default: where this
-    /// program is]
-    #[arg(long, value_name = "DIR")]
-    work_dir: Option<PathBuf>,
 }
 
 /// Every target understands these.
@@ -95,36 +67,23 @@ impl From<Body> for Workload {
 }
 
 pub fn run(args: &PeersArgs) -> anyhow::Result<()> {
-    ensure!(
-        args.devices >= args.connections,
-        "every connection needs a watch: --devices {} is less",
-        args.devices
-    );
+    args.turns.validate()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(peers(args))
 }
 
 async fn peers(args: &PeersArgs) -> anyhow::Result<()> {
-    // Before anything is started, so that nothing is left running.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let work_dir = match &args.work_dir {
-        Some(dir) => dir.clone(),
-        None => std::env::current_exe()?.parent().context("this program is in a folder")?.to_owned(),
-    };
+    let mut signals = Signals::new()?;
     let settings = Settings {
-        work_dir,
-        server: args.server.clone(),
+        work_dir: args.turns.work_dir()?,
+        server: args.turns.server.clone(),
         workers: Workers { processes: args.flask_processes, threads: args.flask_threads },
-        devices: args.devices,
+        devices: args.turns.devices,
         body: args.body.into(),
         install: !args.no_install,
     };
     let mut contestants: Vec<Contestant> = Vec::new();
-    let measured = tokio::select! {
-        measured = measure(args, &settings, &mut contestants) => measured,
-        _ = terminate.recv() => Err(anyhow::anyhow!("told to stop")),
-        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
-    };
+    let measured = signals.or(measure(args, &settings, &mut contestants)).await;
     let mut report = Report { machine: machine::describe(&settings.work_dir), ..Report::default() };
     for contestant in contestants {
         let mut measured = contestant.measured;
@@ -138,10 +97,7 @@ async fn peers(args: &PeersArgs) -> anyhow::Result<()> {
     measured?;
     report.commit = machine::commit();
     print!("{}", report.table(args));
-    if let Some(path) = &args.json {
-        let text = format!("{:#}\n", report.to_json(args));
-        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    }
+    args.turns.write_json(&report.to_json(args))?;
     report.verdict()
 }
 
@@ -174,15 +130,15 @@ async fn measure(
                 None
             }
         };
-        let lanes = fleet::lanes(args.connections, args.devices, settings.body, now_s);
+        let lanes = fleet::lanes(args.turns.connections, args.turns.devices, settings.body, now_s);
         contestants.push(Contestant { target, lanes, stored: Stored::default(), measured });
     }
-    for round in 1..=args.rounds {
+    for round in 1..=args.turns.rounds {
         for contestant in contestants.iter_mut() {
             let Some(target) = &contestant.target else { continue };
-            eprintln!("round {round} of {}: {}", args.rounds, target.name.text());
+            eprintln!("round {round} of {}: {}", args.turns.rounds, target.name.text());
             let lanes = std::mem::take(&mut contestant.lanes);
-            match one_round(args, target, lanes, contestant.stored).await {
+            match one_round(&args.turns, target, lanes, contestant.stored).await {
                 Ok((report, lanes, stored)) => {
                     contestant.lanes = lanes;
                     contestant.stored = stored;
@@ -201,17 +157,12 @@ async fn measure(
 }
 
 async fn one_round(
-    args: &PeersArgs,
+    turns: &Turns,
     target: &Target,
     lanes: Vec<Lane>,
     before: Stored,
 ) -> anyhow::Result<(RoundReport, Vec<Lane>, Stored)> {
-    let load = Load {
-        server: target.addr(),
-        threads: args.generator_threads as usize,
-        warm_up: Duration::from_secs(args.warm_up),
-        measured: Duration::from_secs(args.seconds),
-    };
+    let load = turns.load(target.addr());
     let running = generator::start_in(target.dialect(), &load, lanes)?;
     tokio::time::sleep_until(running.measured_from.into()).await;
     // By then all that it forks is there.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::PeersArgs;
 use super::target::{Name, Stored};
 use crate::body::{Kind, Workload};
-use crate::stats::{Answers, Latencies, Summary};
+use crate::stats::{Answers, Latencies, Summary, median};
 
 #[derive(Debug, Default)]
 pub struct Report {
@@ -91,8 +91,7 @@ impl Measured {
         let mut values: Vec<f64> = self.rounds.iter().map(|round| round.summary.per_s).collect();
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
-        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Some([least, f64::midpoint(low, high), most])
+        Some([least, median(&values), most])
     }
 
     fn sum<T: std::iter::Sum>(&self, of: impl Fn(&RoundReport) -> T) -> T {
@@ -191,22 +190,11 @@ impl Report {
     pub fn to_json(&self, args: &PeersArgs) -> Value {
         let ratios: serde_json::Map<String, Value> =
             self.ratios().map(|(name, ratio)| (name.to_owned(), json!(thousandths(ratio)))).collect();
-        json!({
-            "machine": self.machine,
-            "commit": self.commit,
-            "profile": profile(),
-            "arguments": {
-                "body": Workload::from(args.body).name(),
-                "connections": args.connections,
-                "devices": args.devices,
-                "seconds": args.seconds,
-                "warm_up_s": args.warm_up,
-                "rounds": args.rounds,
-                "generator_threads": args.generator_threads,
-            },
-            "targets": self.measured.iter().map(Measured::to_json).collect::<Vec<_>>(),
-            "watchpost_by": ratios,
-        })
+        let body = Workload::from(args.body).name();
+        let mut json = args.turns.to_json(&self.commit, &self.machine, body, &json!({}));
+        json["targets"] = self.measured.iter().map(Measured::to_json).collect();
+        json["watchpost_by"] = Value::Object(ratios);
+        json
     }
 
     pub fn table(&self, args: &PeersArgs) -> String {
@@ -216,20 +204,8 @@ impl Report {
     }
 
     fn write_table(&self, out: &mut String, args: &PeersArgs) -> std::fmt::Result {
-        let machine = |key: &str| self.machine[key].to_string().trim_matches('"').to_owned();
-        writeln!(out, "commit   {} ({})", self.commit, profile())?;
-        let (cores, cpu, files) = (machine("cores"), machine("cpu"), machine("file_system"));
-        writeln!(out, "machine  {cores} cores, {cpu}, {files}")?;
-        writeln!(
-            out,
-            "load     {} bodies, {} connections, {} devices, {} rounds of {} s after {} s, in turns\n",
-            Workload::from(args.body).name(),
-            args.connections,
-            args.devices,
-            args.rounds,
-            args.seconds,
-            args.warm_up,
-        )?;
+        let body = Workload::from(args.body).name();
+        write!(out, "{}", args.turns.head(&self.commit, &self.machine, body))?;
         writeln!(
             out,
             "{:<15}{:>10}{:>18}{:>10}{:>12}{:>8}{:>8}{:>8}{:>7}{:>9}{:>11}{:>9}{:>9}",
@@ -311,10 +287,6 @@ fn write_notes(out: &mut String, measured: &Measured) -> std::fmt::Result {
         writeln!(out, "{:<15}{failed}", "")?;
     }
     Ok(())
-}
-
-fn profile() -> &'static str {
-    if cfg!(debug_assertions) { "debug: says nothing about speed" } else { "release" }
 }
 
 fn rounded(value: f64) -> f64 {

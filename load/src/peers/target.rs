@@ -12,10 +12,11 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::flask::{Flask, Variant, Workers};
-use super::{influx, packages, processes};
+use super::{influx, processes};
 use crate::body::Workload;
 use crate::child::ServerProcess;
 use crate::generator::Dialect;
+use crate::packages;
 use crate::server::{self, Server};
 
 /// In the order of a round.

@@ -1,40 +1,17 @@
-//! Logs, and every metric with its unit and meaning in one list.
+//! Every metric with its unit and meaning in one list.
 
-use std::io::IsTerminal;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RouteLabels {
-    pub route: &'static str,
-    pub code: u16,
-}
-
-/// One label: the kind of thing that was counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KindLabels {
-    pub kind: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ActorLabels {
-    pub actor: String,
-}
-
-/// Seconds, from 100 µs to 10 s.
-const LATENCY_BUCKETS: [f64; 16] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-const ROW_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
-
-fn latency() -> Histogram {
-    Histogram::new(LATENCY_BUCKETS)
-}
+use super::histogram::Histogram;
+use super::labels::{ActorLabels, KindLabels, RouteLabels};
+use super::reading::{Reading, Total};
 
 macro_rules! metrics {
     ($( $(#[doc = $doc:literal])+ $field:ident: $kind:ty = $make:expr, $name:literal, $unit:expr; )+) => {
@@ -60,14 +37,29 @@ macro_rules! metrics {
                 )+
                 (metrics, registry)
             }
+
+            /// Name as it is written out, and meaning, of every metric: also of those that are not
+            /// written out because nothing has been counted yet.
+            pub fn described() -> Vec<(String, &'static str)> {
+                fn full<M: TypedMetric>(name: &str, unit: Option<Unit>) -> String {
+                    let unit = unit.map_or(String::new(), |unit| format!("_{}", unit.as_str()));
+                    let total = if matches!(M::TYPE, MetricType::Counter) { "_total" } else { "" };
+                    format!("watchpost_{name}{unit}{total}")
+                }
+                vec![$( (full::<$kind>($name, $unit), concat!($($doc),+).trim()), )+]
+            }
         }
     };
 }
 
 metrics! {
     /// Time from the request's last byte to its answer, by route and status code.
-    request_seconds: Family<RouteLabels, Histogram> = Family::new_with_constructor(latency),
+    request_seconds: Family<RouteLabels, Histogram> = Family::new_with_constructor(Histogram::of_seconds),
         "request_duration", Some(Unit::Seconds);
+    /// Requests between their head and their answer.
+    in_flight: Gauge = Gauge::default(), "requests_in_flight", None;
+    /// Open connections, idle ones and sockets of screens included.
+    connections: Gauge = Gauge::default(), "connections", None;
     /// Records taken in, by kind (event, vitals, status).
     records: Family<KindLabels, Counter> = Family::default(), "records", None;
     /// Events that were already known and were answered again.
@@ -78,8 +70,12 @@ metrics! {
     ring_guarded: Counter = Counter::default(), "ring_guarded", None;
     /// Requests refused at a limit, by what ran out.
     refused: Family<KindLabels, Counter> = Family::default(), "refused", None;
-    /// Memory of admitted reports that have not committed.
+    /// Memory of admitted reports that have not committed, in KiB.
     permits_used_kib: Gauge = Gauge::default(), "admission_used_kib", None;
+    /// The bound of that memory, in KiB.
+    permits_max_kib: Gauge = Gauge::default(), "admission_max_kib", None;
+    /// Age of the oldest report that waits for its commit.
+    commit_lag: Gauge<f64, AtomicU64> = Gauge::default(), "commit_lag", Some(Unit::Seconds);
     /// Bodies put into quarantine, by route.
     quarantined: Family<KindLabels, Counter> = Family::default(), "quarantined", None;
     /// Copies in quarantine, as of the last look at the metrics.
@@ -90,7 +86,7 @@ metrics! {
     panics: Family<KindLabels, Counter> = Family::default(), "panics", None;
     /// Restarts of an actor.
     restarts: Family<ActorLabels, Counter> = Family::default(), "actor_restarts", None;
-    /// Messages that wait for an actor.
+    /// Messages and reports that wait for an actor.
     queue_length: Family<ActorLabels, Gauge> = Family::default(), "actor_queue_length", None;
     /// Messages that found no actor to take them, by edge.
     undelivered: Family<KindLabels, Counter> = Family::default(), "undelivered", None;
@@ -103,47 +99,68 @@ metrics! {
     /// Alert transitions, by transition.
     alert_changes: Family<KindLabels, Counter> = Family::default(), "alert_changes", None;
     /// Rows of a transaction.
-    batch_rows: Histogram = Histogram::new(ROW_BUCKETS), "batch_rows", None;
+    batch_rows: Histogram = Histogram::of_rows(), "batch_rows", None;
     /// Time of a transaction, fsync included.
-    commit_seconds: Histogram = latency(), "commit_duration", Some(Unit::Seconds);
+    commit_seconds: Histogram = Histogram::of_seconds(), "commit_duration", Some(Unit::Seconds);
     /// Transactions that failed, by outcome (retried, given_up).
     failed_batches: Family<KindLabels, Counter> = Family::default(), "failed_batches", None;
     /// Reports that were admitted and given up; their watches were told 503.
     given_up_reports: Counter = Counter::default(), "given_up_reports", None;
     /// Time from arrival of a report to its commit.
-    stored_seconds: Histogram = latency(), "event_to_stored", Some(Unit::Seconds);
+    stored_seconds: Histogram = Histogram::of_seconds(), "event_to_stored", Some(Unit::Seconds);
     /// Time from arrival of a report to its first write to a socket.
-    socket_seconds: Histogram = latency(), "event_to_socket", Some(Unit::Seconds);
+    socket_seconds: Histogram = Histogram::of_seconds(), "event_to_socket", Some(Unit::Seconds);
+    /// Time of a checkpoint beside the writer.
+    checkpoint_seconds: Histogram = Histogram::of_seconds(), "checkpoint_duration", Some(Unit::Seconds);
+    /// Time of the last checkpoint beside the writer.
+    checkpoint_last: Reading = Reading::default(), "checkpoint_last_duration", Some(Unit::Seconds);
     /// Last offset that has committed.
     watermark: Gauge = Gauge::default(), "offset_committed", None;
     /// Last offset that the sessions' registry holds.
     registry_offset: Gauge = Gauge::default(), "offset_published", None;
     /// Open sockets.
     sessions: Gauge = Gauge::default(), "sessions", None;
+    /// Changes that the slowest session has not been given yet.
+    slowest_behind: Gauge = Gauge::default(), "slowest_session_behind", None;
     /// Sessions closed, by reason.
     sessions_closed: Family<KindLabels, Counter> = Family::default(), "sessions_closed", None;
     /// Alerts that are open.
     open_alerts: Gauge = Gauge::default(), "open_alerts", None;
+    /// Read connections in use.
+    readers_used: Gauge = Gauge::default(), "database_readers_used", None;
+    /// Read connections that are open.
+    readers_open: Gauge = Gauge::default(), "database_readers_open", None;
+    /// Read connections at most.
+    readers_max: Gauge = Gauge::default(), "database_readers_max", None;
+    /// Entries in memory, by cache (owners, unbound, rules).
+    cache_entries: Family<KindLabels, Gauge> = Family::default(), "cache_entries", None;
+    /// Size of the database file.
+    database_bytes: Reading = Reading::default(), "database", Some(Unit::Bytes);
+    /// Size of the write-ahead log.
+    wal_bytes: Reading = Reading::default(), "database_wal", Some(Unit::Bytes);
+    /// Room on the disk of the data directory.
+    disk_free_bytes: Reading = Reading::default(), "disk_free", Some(Unit::Bytes);
+    /// Resident memory of the process.
+    resident_bytes: Reading = Reading::default(), "process_resident_memory", Some(Unit::Bytes);
+    /// CPU time of the process, user and system.
+    cpu_seconds: Total = Total::default(), "process_cpu", Some(Unit::Seconds);
+    /// Bytes that the process had read from disks.
+    disk_read_bytes: Total = Total::default(), "process_disk_read", Some(Unit::Bytes);
+    /// Bytes that the process had written to disks.
+    disk_written_bytes: Total = Total::default(), "process_disk_written", Some(Unit::Bytes);
     /// Time since the process started.
     uptime_seconds: Gauge<f64, AtomicU64> = Gauge::default(), "uptime", Some(Unit::Seconds);
 }
 
 impl Metrics {
+    /// Takes note of a checkpoint.
+    pub fn checkpointed(&self, took: Duration) {
+        self.checkpoint_seconds.observe(took.as_secs_f64());
+        self.checkpoint_last.set(Some(took.as_secs_f64()));
+    }
+
     /// Counts one of `kind` in a family.
     pub fn count(family: &Family<KindLabels, Counter>, kind: &'static str) {
         family.get_or_create(&KindLabels { kind }).inc();
     }
-}
-
-/// Starts logging to stderr. A second call in one process (tests) does nothing.
-pub fn init_logging(filter: &str, json: bool) -> Result<(), String> {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(filter).map_err(|err| format!("telemetry.log: {err}"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // An error here only says that a subscriber is already installed.
-    let _ = if json { builder.json().try_init() } else { builder.compact().try_init() };
-    Ok(())
 }

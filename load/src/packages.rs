@@ -1,4 +1,4 @@
-//! What a peer needs beside Rust: looked for, and installed as Debian packages if it is missing.
+//! What a command needs beside Rust: looked for, and installed as Debian packages if it is missing.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -28,6 +28,10 @@ pub const FLASK: [Need; 7] = [
     Need::PythonModule("sqlalchemy", "python3-sqlalchemy"),
     Need::PythonModule("MySQLdb", "python3-mysqldb"),
     Need::PythonModule("gunicorn", "python3-gunicorn"),
+];
+pub const VALGRIND: [Need; 2] = [
+    Need::Program("/usr/bin/valgrind", "valgrind"),
+    Need::Program("/usr/bin/callgrind_annotate", "valgrind"),
 ];
 pub const INFLUX: [Need; 1] = [Need::Program(INFLUXDB, "influxdb")];
 
