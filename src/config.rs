@@ -4,12 +4,15 @@
 //! `watchpost config` prints the effective one. There is no global: each part of the program is
 //! handed its own struct.
 
+mod dashboard;
 mod layers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use dashboard::DashboardConfig;
 
 /// Why there is no usable configuration. One line each that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,7 @@ pub struct Config {
     pub writer: WriterConfig,
     pub session: SessionConfig,
     pub quarantine: QuarantineConfig,
+    pub dashboard: DashboardConfig,
     pub telemetry: TelemetryConfig,
 }
 
@@ -110,9 +114,6 @@ pub struct WatchConfig {
     pub upload_device_interval_s: u32,
     pub fetch_message_interval_s: u32,
     pub fetch_config_interval_s: u32,
-    /// What watches send back as `Authorization`; `;` is not allowed in it.
-    pub api_id: String,
-    pub api_auth: String,
 }
 
 impl Default for WatchConfig {
@@ -130,8 +131,6 @@ impl Default for WatchConfig {
             upload_device_interval_s: 300,
             fetch_message_interval_s: 60,
             fetch_config_interval_s: 600,
-            api_id: "watchpost".into(),
-            api_auth: "none".into(),
         }
     }
 }
@@ -157,6 +156,8 @@ pub struct StorageConfig {
     pub postgres_statement_timeout_ms: u32,
     /// PostgreSQL lets a statement wait for a lock for so long, milliseconds.
     pub postgres_lock_timeout_ms: u32,
+    /// Look at the whole database, in the background, after a server that was not stopped well.
+    pub check_after_unclean_stop: bool,
 }
 
 impl Default for StorageConfig {
@@ -171,6 +172,7 @@ impl Default for StorageConfig {
             checkpoint_interval_ms: 100,
             postgres_statement_timeout_ms: 10_000,
             postgres_lock_timeout_ms: 2_000,
+            check_after_unclean_stop: true,
         }
     }
 }

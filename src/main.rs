@@ -1,4 +1,5 @@
-//! The command line: `watchpost [serve]` runs the server, the other commands speak to one.
+//! The command line: `watchpost [serve]` runs the server, the other commands speak to one or look at
+//! its database.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use watchpost::api::credentials;
-use watchpost::app::{App, databases};
+use watchpost::app::{App, databases, maintenance};
 use watchpost::cli::client::{Client, ServerArgs};
 use watchpost::cli::{bindings, login_link, quarantine, token, watch};
 use watchpost::config::{Config, LogFormat};
@@ -50,6 +51,12 @@ enum Command {
     /// Tokens of programs and people
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Copy the database into FILE and check the copy, whether a server runs on it or not
+    Backup(FileArgs),
+    /// Put a backup in the place of the database; the old one is kept beside it
+    Restore(FileArgs),
+    /// Look for faults in the database, whether a server runs on it or not
+    Check(DataArgs),
     /// Make the database, or bring it to this version's schema, without starting a server
     Migrate(ServeArgs),
     /// Copy an SQLite file into an empty PostgreSQL database; an interrupted copy goes on
@@ -104,6 +111,35 @@ struct WatchArgs {
     server: ServerArgs,
     #[command(flatten)]
     options: watch::WatchOptions,
+}
+
+/// Where the database is, as the server is told.
+#[derive(Debug, Clone, Default, clap::Args)]
+struct DataArgs {
+    /// Where the database is [default: ./watchpost-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// For example sqlite:/var/lib/watchpost/watchpost.db
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct FileArgs {
+    /// The backup
+    file: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+impl DataArgs {
+    fn load(self) -> anyhow::Result<Config> {
+        let DataArgs { data_dir, database_url, config } = self;
+        ServeArgs { data_dir, database_url, config, ..ServeArgs::default() }.load()
+    }
 }
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -181,6 +217,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bindings(command) => bindings::run(&command, env).await?,
         Command::Quarantine(command) => quarantine::run(&command, env).await?,
         Command::Token(command) => token::run(&command, env).await?,
+        Command::Backup(FileArgs { file, data }) => maintenance::back_up(&data.load()?, &file)?,
+        Command::Restore(FileArgs { file, data }) => maintenance::restore(&data.load()?, &file)?,
+        Command::Check(data) => {
+            let (text, sound) = maintenance::check(&data.load()?)?;
+            println!("{text}");
+            anyhow::ensure!(sound, "the database is not sound");
+            return Ok(());
+        }
         Command::Migrate(args) => databases::migrate(&args.load()?)?,
         #[cfg(feature = "postgres")]
         Command::Copy(CopyArgs { from, to, config }) => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Authenticated;
 use super::credentials::random_hex;
-use super::error::Problem;
+use super::error::{OUTAGE, Problem};
 use super::state::ApiState;
 use super::{body, paging};
 use crate::device::messages::Act;
@@ -61,7 +61,8 @@ pub async fn list(
     Ok(paging::answer(&page, |key| format!("{}.{}", key.raised.0, key.alert_id)))
 }
 
-fn read_key(text: &str) -> Option<AlertKey> {
+/// The text of a cursor: milliseconds since 1970, a dot, the id.
+pub fn read_key(text: &str) -> Option<AlertKey> {
     let (raised, alert_id) = text.split_once('.')?;
     Some(AlertKey { raised: UtcMillis(raised.parse().ok()?), alert_id: alert_id.parse().ok()? })
 }
@@ -178,6 +179,12 @@ async fn act(
     let actor = caller.name.as_str().into();
     let action = OperatorAction { alert_id, kind, command_id: command_id.clone(), actor, note, outcome };
     let stored = find(state, &caller.scope, alert_id).await?;
+    if let Some(outage) = state.admission.outage.current() {
+        let detail = format!("{outage}; the action cannot be stored now, send it again");
+        return Err(Problem::unavailable(OUTAGE, detail)
+            .retry_after_s(state.config.admission.retry_after_s)
+            .with("command_id", (*command_id).into()));
+    }
     let was_open = stored.state.is_open();
     let mut refused = match decide(state, stored, &action).await? {
         Ok(alert) => return Ok(HttpResponse::Ok().json(alert)),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Authenticated;
 use super::devices::{WHAT, read_serial};
-use super::error::Problem;
+use super::error::{Problem, found};
 use super::state::ApiState;
 use crate::domain::ids::DeviceSn;
 use crate::domain::owner::Scope;
@@ -50,8 +50,5 @@ async fn answer<T: Serialize + Send + 'static>(
     let serial = read_serial(serial)?;
     let window = Window::new(state.clock.now(), hours.unwrap_or(HOURS_DEFAULT))
         .ok_or_else(|| Problem::invalid(format!("hours must be 1 to {HOURS_MAX}")))?;
-    match state.readers.read(move |conn| read(conn, &scope, &serial, window)).await? {
-        Some(found) => Ok(HttpResponse::Ok().json(found)),
-        None => Err(Problem::not_found(WHAT)),
-    }
+    found(state.readers.read(move |conn| read(conn, &scope, &serial, window)).await?, WHAT)
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::auth::Authenticated;
-use super::error::Problem;
+use super::error::{Problem, found};
 use super::state::ApiState;
 use super::{body, paging};
 use crate::domain::ids::{CustomerId, DeviceSn, ID_CHARS_MAX, OrgId, PersonId};
@@ -64,11 +64,7 @@ pub async fn get(
     serial: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let (scope, serial, patience) = (caller.0.scope, read_serial(&serial)?, state.patience());
-    let found = state.readers.read(move |conn| devices::get(conn, &scope, &serial, patience)).await?;
-    match found {
-        Some(device) => Ok(HttpResponse::Ok().json(device)),
-        None => Err(Problem::not_found(WHAT)),
-    }
+    found(state.readers.read(move |conn| devices::get(conn, &scope, &serial, patience)).await?, WHAT)
 }
 
 pub async fn binding(
@@ -153,15 +149,12 @@ async fn answer_binding(
     scope: Scope,
     device_sn: DeviceSn,
 ) -> Result<HttpResponse, Problem> {
-    let found = state.readers.read(move |conn| {
+    let binding = state.readers.read(move |conn| {
         let Some(binding) = devices::binding(conn, &scope, &device_sn)? else { return Ok(None) };
         let history = owners::history(conn, &scope, &device_sn)?;
         Ok(Some(json!({ "device_sn": device_sn, "binding": binding, "history": history })))
     });
-    match found.await? {
-        Some(binding) => Ok(HttpResponse::Ok().json(binding)),
-        None => Err(Problem::not_found(WHAT)),
-    }
+    found(binding.await?, WHAT)
 }
 
 pub(super) fn read_serial(text: &str) -> Result<DeviceSn, Problem> {

@@ -5,6 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::domain::alert::Alert;
@@ -14,6 +15,8 @@ use crate::storage::database::StorageError;
 
 /// `Retry-After` where no limit with a configured one was hit, seconds.
 const RETRY_AFTER_S: u32 = 1;
+/// Slug while the database takes no writes.
+pub const OUTAGE: &str = "storage-outage";
 
 /// What went wrong, for the caller.
 #[derive(Debug)]
@@ -91,6 +94,11 @@ impl Problem {
     }
 }
 
+/// 200 with what was looked for, or 404.
+pub fn found<T: Serialize>(found: Option<T>, what: &str) -> Result<HttpResponse, Problem> {
+    found.map(|found| HttpResponse::Ok().json(found)).ok_or_else(|| Problem::not_found(what))
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.status, self.detail)
@@ -134,7 +142,10 @@ impl From<StorageError> for Problem {
                 tracing::warn!("the database is away: {away}");
                 Problem::unavailable("storage-away", "the database cannot be reached; try again")
             }
-            other => Problem::internal(&other),
+            other => match other.outage() {
+                Some(outage) => Problem::unavailable(OUTAGE, format!("{outage}; try again")),
+                None => Problem::internal(&other),
+            },
         }
     }
 }
@@ -148,6 +159,7 @@ impl From<CommandError> for Problem {
             CommandError::Busy(_) | CommandError::WriterAway => {
                 Problem::unavailable("writer-busy", err.to_string())
             }
+            CommandError::Outage(_) => Problem::unavailable(OUTAGE, format!("{err}; try again")),
             CommandError::Storage(err) => err.into(),
         }
     }
@@ -157,6 +169,7 @@ impl From<NotPromised> for Problem {
     fn from(err: NotPromised) -> Self {
         let slug = match err {
             NotPromised::Full(_) => "at-limit",
+            NotPromised::Outage(_) => OUTAGE,
             NotPromised::TimedOut => "not-stored-yet",
             NotPromised::Dropped => "not-stored",
         };

@@ -17,7 +17,7 @@ use crate::storage::command::{Command, CommandReply, NewBinding};
 
 /// Lines of one file. It is one transaction, and alerts wait for it: 5,000 lines took 1.2 s in a
 /// debug build.
-const ROWS_MAX: usize = 2_000;
+pub const ROWS_MAX: usize = 2_000;
 /// Faults that an answer lists.
 const FAULTS_MAX: usize = 500;
 const COLUMNS: [&str; 7] =
@@ -39,9 +39,9 @@ pub struct Fault {
 
 /// A binding and where it was written.
 #[derive(Debug, Clone)]
-struct Row {
-    line: u64,
-    binding: NewBinding,
+pub struct Row {
+    pub line: u64,
+    pub binding: NewBinding,
 }
 
 pub async fn import(
@@ -89,7 +89,7 @@ pub async fn import(
 }
 
 /// All bindings that can be read, and every fault that the file has by itself.
-fn read(bytes: &[u8]) -> (Vec<Row>, Vec<Fault>) {
+pub fn read(bytes: &[u8]) -> (Vec<Row>, Vec<Fault>) {
     // Spreadsheets write a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(bytes);

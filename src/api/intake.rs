@@ -11,6 +11,11 @@ use futures_util::StreamExt;
 
 use crate::config::ServerConfig;
 
+/// A payload that was not read to its end is kept for so long. Of one that is dropped before the answer
+/// is sent, actix-http 3.20 reads chunks to their end, for ever; of one that is there, it closes the
+/// connection.
+const ABANDONED_FOR: Duration = Duration::from_secs(1);
+
 /// Bytes of bodies that are being read. Bodies of more than `body_small_bytes` leave the reserve
 /// to the small ones.
 #[derive(Debug)]
@@ -38,11 +43,27 @@ impl BodyBudget {
         Arc::new(Self { used: AtomicUsize::new(0), config: config.clone() })
     }
 
-    /// Reads a whole body. The room that it takes in the budget is held by the result.
+    /// Reads a whole body. The room that it takes in the budget is held by the result. After an error
+    /// the connection is closed behind the answer, also when its sender never ends.
     pub async fn read(
         self: &Arc<Self>,
         request: &HttpRequest,
         mut payload: web::Payload,
+    ) -> Result<(Bytes, BodyRoom), BodyError> {
+        let read = self.read_all(request, &mut payload).await;
+        if read.is_err() {
+            actix_web::rt::spawn(async move {
+                tokio::time::sleep(ABANDONED_FOR).await;
+                drop(payload);
+            });
+        }
+        read
+    }
+
+    async fn read_all(
+        self: &Arc<Self>,
+        request: &HttpRequest,
+        payload: &mut web::Payload,
     ) -> Result<(Bytes, BodyRoom), BodyError> {
         let max = self.config.body_bytes_max;
         let announced = request

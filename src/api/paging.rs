@@ -1,10 +1,18 @@
 //! How lists are asked for and answered: `limit`, `cursor`, `{"items":[...],"next":...}`.
 
 use actix_web::HttpResponse;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::Problem;
 use crate::storage::page::{PAGE_MAX, Page, PageLimit};
+
+/// Of a list that has no filters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    pub limit: Option<u16>,
+    pub cursor: Option<String>,
+}
 
 #[derive(Serialize)]
 struct ListBody<'a, T> {

@@ -6,10 +6,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
 use super::auth::Authenticated;
+use super::body;
 use super::credentials::random_hex;
 use super::error::Problem;
+use super::paging::{self, PageQuery};
 use super::state::ApiState;
-use super::{body, paging};
 use crate::domain::ids::{CustomerId, RuleId};
 use crate::domain::owner::{Caller, Scope};
 use crate::domain::rule::{Condition, Rule, Severity};
@@ -18,13 +19,6 @@ use crate::storage::rules;
 
 /// Characters of a name that go into the id made from it.
 const SLUG_CHARS_MAX: usize = 40;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    limit: Option<u16>,
-    cursor: Option<String>,
-}
 
 /// A rule as callers write it. What a rule is answered with may be sent back, changed.
 #[derive(Deserialize)]
@@ -51,7 +45,7 @@ fn enabled() -> bool {
 pub async fn list(
     state: web::Data<ApiState>,
     caller: Authenticated,
-    query: web::Query<ListQuery>,
+    query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let scope = caller.0.scope;
     let limit = paging::limit(query.limit)?;

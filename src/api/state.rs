@@ -1,10 +1,11 @@
 //! What the handlers need, put together by `app`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 
 use super::overview::OverviewCache;
 use crate::config::Config;
@@ -44,6 +45,35 @@ pub struct ApiState {
     pub observer: Arc<Observer>,
     /// False while starting and from SIGTERM on.
     pub accepting: Arc<AtomicBool>,
+    pub integrity: Arc<Mutex<IntegrityReport>>,
+}
+
+/// How the last server ended, and what a check of the database has found since.
+#[derive(Debug, Clone, Serialize)]
+pub struct IntegrityReport {
+    /// False if it was killed, lost its power, or could not write what it had.
+    pub last_stop_clean: bool,
+    pub check: IntegrityState,
+    /// At most 100 of each sort.
+    pub faults: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntegrityState {
+    /// The last server was stopped well, or the check is switched off.
+    NotRun,
+    Running,
+    Sound,
+    Damaged,
+    /// It could not be done; why is in the faults.
+    Failed,
+}
+
+impl IntegrityReport {
+    pub fn new(stopped_uncleanly: bool) -> Self {
+        Self { last_stop_clean: !stopped_uncleanly, check: IntegrityState::NotRun, faults: Vec::new() }
+    }
 }
 
 /// A device that missed this many of its uploads in a row is silent.

@@ -1,5 +1,7 @@
 //! The server about itself: health, readiness, metrics, state.
 
+use std::sync::PoisonError;
+
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use serde_json::json;
@@ -33,6 +35,7 @@ pub async fn system(state: web::Data<ApiState>, caller: Authenticated) -> Result
         None => file_size,
     };
     let (readers_used, readers_open, readers_max) = state.readers.usage();
+    let integrity = state.integrity.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let actors: Vec<_> = state.board.all().iter().map(|health| health.report()).collect();
     Ok(HttpResponse::Ok().json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -54,6 +57,8 @@ pub async fn system(state: web::Data<ApiState>, caller: Authenticated) -> Result
             "readers_used": readers_used,
             "readers_open": readers_open,
             "readers_max": readers_max,
+            "outage": state.admission.outage.report(),
+            "integrity": integrity,
         },
         "rule_set_version": state.rules.load().version,
         "pipeline": state.observer.pipeline(),

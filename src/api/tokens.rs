@@ -5,22 +5,16 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::auth::Authenticated;
+use super::body;
 use super::credentials::{Secret, new_token};
 use super::error::Problem;
+use super::paging::{self, PageQuery};
 use super::state::ApiState;
-use super::{body, paging};
 use crate::domain::ids::CustomerId;
 use crate::storage::command::{Command, TokenKind};
 use crate::storage::tokens;
 
 const NAME_CHARS_MAX: usize = 200;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    limit: Option<u16>,
-    cursor: Option<String>,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +28,7 @@ struct TokenBody {
 pub async fn list(
     state: web::Data<ApiState>,
     caller: Authenticated,
-    query: web::Query<ListQuery>,
+    query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let scope = caller.admin()?.scope;
     let limit = paging::limit(query.limit)?;

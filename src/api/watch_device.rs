@@ -95,8 +95,9 @@ fn settings_for(state: &ApiState, owner: &Owner, base: &str) -> Value {
         },
     });
     let interface = |path: &str, interval_s: u32| {
-        // Five parts that must not be empty, split at ';'.
-        Value::from(format!("{base}{path};{interval_s};1;{};{}", watch.api_id, watch.api_auth))
+        // Five parts that must not be empty, split at ';'. The last is what the watch sends as
+        // `Authorization`: told to whoever asks, it could prove nothing.
+        Value::from(format!("{base}{path};{interval_s};1;watchpost;none"))
     };
     let mut interfaces = Map::new();
     for (name, path, interval_s) in [

@@ -25,6 +25,7 @@ use crate::rules::set::{Published, RuleSet};
 use crate::session::delivery::{CloseAll, RegistryLinks};
 use crate::session::messages::{AlertShown, VitalsInterest, Watermark};
 use crate::session::registry_actor::{RegistryDeps, SessionRegistry};
+use crate::storage::command::Command;
 use crate::storage::database::{Database, Readers};
 use crate::storage::devices;
 use crate::storage::rules;
@@ -32,6 +33,7 @@ use crate::supervision::clock::Clock;
 use crate::supervision::guard::Supervised;
 use crate::supervision::health::{ActorHealth, HealthBoard};
 use crate::supervision::link::Link;
+use crate::supervision::outage::Outage;
 use crate::supervision::permits::PermitPool;
 use crate::supervision::root::{ActorDied, BudgetSpent, Factory, Fatal, RootSupervisor};
 use crate::telemetry::Metrics;
@@ -143,6 +145,7 @@ impl Pipeline {
             (0..shard_count).map(|index| builder.health(&format!("device-shard-{index}"))).collect();
         let notices: Vec<Link<ShardNotice>> =
             shard_healths.iter().map(|health| Link::new("device-shard", health.clone())).collect();
+        let outage = Outage::default();
         let announce = Announce {
             watermark: watermark.clone(),
             registry: registry.publish.clone(),
@@ -151,9 +154,11 @@ impl Pipeline {
             hand_overs: Arc::new(AtomicI64::new(0)),
             metrics: metrics.clone(),
             clock: clock.clone(),
+            outage: outage.clone(),
         };
         let links = start_writer(&mut builder, config, &database, &announce);
-        let writer = WriterClient::new(links.administer.clone(), config.writer.commands_max);
+        let writer =
+            WriterClient::new(links.administer.clone(), config.writer.commands_max).heeding(outage.clone());
         let (change_rule, published) = start_rules(&mut builder, config, &readers, &writer)?;
 
         let bindings = Bindings::new(&config.device, metrics.clone());
@@ -193,6 +198,7 @@ impl Pipeline {
             clock: clock.clone(),
             metrics: metrics.clone(),
             receipt_timeout: Duration::from_millis(config.watch.receipt_timeout_ms),
+            outage,
         };
 
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
@@ -239,6 +245,10 @@ impl Pipeline {
             ask(&shard.drain, |done| Drain { done }).await;
         }
         ask(&self.flush, |done| Flush { done }).await;
+        // Where that cannot be written, the next start looks at what there is.
+        if let Err(err) = self.writer.execute(Command::MarkStopped).await {
+            tracing::warn!("the next start will check the database: {err}");
+        }
         if let Some(token) = &self.lease {
             // Whoever takes over need not wait for the end of this process.
             *token.lock().await = None;

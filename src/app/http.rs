@@ -75,6 +75,7 @@ pub fn listen(
         state.admission.clone(),
         state.metrics.clone(),
     ));
+    let screen = web::Data::new(config.dashboard.clone());
     let app_state = state.clone();
     let factory = move || {
         WebApp::new()
@@ -82,6 +83,7 @@ pub fn listen(
             .app_data(stream.clone())
             .app_data(budget.clone())
             .app_data(desk.clone())
+            .app_data(screen.clone())
             .wrap(middleware::from_fn(observe))
             .configure(api::watch::configure)
             .configure(api::stream::configure)

@@ -2,14 +2,17 @@
 
 mod actors;
 pub mod databases;
+mod descriptors;
 mod figures;
 mod http;
+mod integrity;
 mod lock;
+pub mod maintenance;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
@@ -17,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::api::credentials::{self, CredentialError};
 use crate::api::overview::OverviewCache;
-use crate::api::state::ApiState;
+use crate::api::state::{ApiState, IntegrityReport};
 use crate::config::{Config, ConfigError};
 use crate::domain::rule_seeds;
 use crate::ingest::ring_guard::RingGuard;
@@ -28,6 +31,7 @@ use crate::supervision::root::Fatal;
 use crate::telemetry::Metrics;
 
 use actors::Pipeline;
+use integrity::IntegrityCheck;
 
 /// Why the server does not start, or ended. One line each that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,8 @@ pub struct App {
     connections: http::Connections,
     beat: actix_web::rt::task::JoinHandle<()>,
     shutdown_timeout: Duration,
+    /// Ends with the server.
+    _integrity: Option<IntegrityCheck>,
     /// Held as long as the data directory is in use.
     _lock: lock::DataDirLock,
 }
@@ -95,6 +101,7 @@ impl App {
             return Err(AppError::OpenIngest(config.server.listen));
         }
         let started = Instant::now();
+        descriptors::raise();
         let lock = lock::DataDirLock::take(&config.storage.data_dir)?;
         let database = Database::from_config(&config.storage)?;
         let opened = migrate::prepare(&database, &rule_seeds::seeds(), clock.now())?;
@@ -106,12 +113,14 @@ impl App {
         let (metrics, registry) = (Arc::new(metrics), Arc::new(registry));
         let accepting = Arc::new(AtomicBool::new(false));
         let database_path = database.path().to_path_buf();
-        let mut pipeline = Pipeline::start(&config, &clock, &metrics, database, &opened.epoch)?;
+        let mut pipeline = Pipeline::start(&config, &clock, &metrics, database.clone(), &opened.epoch)?;
         let observer = figures::observer(&pipeline, metrics.clone(), &config, &database_path, started);
         let ring_guard = config.watch.ring_guard.then(|| {
             let silence_ms = i64::from(config.watch.ring_guard_silence_s) * 1000;
             RingGuard::new(silence_ms, config.device.states_max, !opened.newly_created, clock.now())
         });
+        let integrity = Arc::new(Mutex::new(IntegrityReport::new(opened.stopped_uncleanly)));
+        metrics.unclean_start.set(i64::from(opened.stopped_uncleanly));
         let state = web::Data::new(ApiState {
             config: config.clone(),
             clock: clock.clone(),
@@ -131,6 +140,7 @@ impl App {
             overview: OverviewCache::default(),
             observer: observer.clone(),
             accepting: accepting.clone(),
+            integrity: integrity.clone(),
         });
         // The first command goes through the whole writer: after it, storing works.
         let token = credentials::ensure_admin_token(
@@ -156,6 +166,9 @@ impl App {
         let (server, addr) = http::listen(&config, &state, &pipeline, &accepting, &connections)?;
         accepting.store(true, Ordering::Release);
         let shutdown_timeout = Duration::from_secs(config.server.shutdown_timeout_s);
+        let check =
+            opened.stopped_uncleanly && !database.is_shared() && config.storage.check_after_unclean_stop;
+        let check = check.then(|| IntegrityCheck::begin(&database, &metrics, &integrity)).transpose()?;
         Ok(Self {
             addr,
             state,
@@ -165,6 +178,7 @@ impl App {
             connections,
             beat,
             shutdown_timeout,
+            _integrity: check,
             _lock: lock,
         })
     }

@@ -263,7 +263,7 @@ impl Alert {
             self.acknowledged_at = None;
             self.acknowledged_by = None;
         }
-        let quiet = !critical && what.received_at.ms_since(self.pushed_at) < QUIET_MS;
+        let quiet = !critical && what.received_at.ms_since(self.pushed_at).abs() < QUIET_MS;
         if !quiet {
             self.pushed_at = what.received_at;
         }

@@ -50,6 +50,15 @@ impl Scope {
         }
     }
 
+    /// The customer to filter a list by if only `asked` is wanted: `None` within for all, and without
+    /// if that one is nobody whom the caller may see.
+    pub fn narrowed<'a>(&'a self, asked: Option<&'a CustomerId>) -> Option<Option<&'a CustomerId>> {
+        match (self.customer(), asked) {
+            (Some(own), Some(asked)) if own != asked => None,
+            (own, asked) => Some(own.or(asked)),
+        }
+    }
+
     /// The customer to filter by, `None` for all.
     pub fn customer(&self) -> Option<&CustomerId> {
         match self {

@@ -11,6 +11,7 @@ use crate::domain::event::{DeviceReport, ReportBody};
 use crate::domain::ids::{CustomerId, DeviceSn};
 use crate::rules::set::Published;
 use crate::supervision::clock::Clock;
+use crate::supervision::outage::{Outage, OutageKind};
 use crate::supervision::permits::{Admitted, Full, Outcome, Permit, PermitPool, Priority, Receipt, Ticket};
 use crate::telemetry::{KindLabels, Metrics};
 
@@ -27,6 +28,7 @@ pub struct Admission {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub receipt_timeout: Duration,
+    pub outage: Outage,
 }
 
 /// Why a request's reports were not all promised.
@@ -34,6 +36,9 @@ pub struct Admission {
 pub enum NotPromised {
     #[error(transparent)]
     Full(#[from] Full),
+    /// Nothing can be written; it goes on by itself.
+    #[error("{0}; nothing can be stored now")]
+    Outage(OutageKind),
     /// Admitted, and not answered in time. They go on to commit.
     #[error("the reports are not stored yet")]
     TimedOut,
@@ -71,7 +76,11 @@ impl Admission {
         &self,
         reports: Vec<DeviceReport>,
         wire_bytes: usize,
-    ) -> Result<oneshot::Receiver<Vec<Outcome>>, Full> {
+    ) -> Result<oneshot::Receiver<Vec<Outcome>>, NotPromised> {
+        if let Some(outage) = self.outage.current() {
+            Metrics::count(&self.metrics.refused, "storage");
+            return Err(NotPromised::Outage(outage));
+        }
         let (received_at, arrived) = (self.clock.now(), Instant::now());
         let priorities: Vec<Priority> = reports.iter().map(|report| self.priority(report)).collect();
         let decoded: Vec<usize> = reports.iter().map(DeviceReport::decoded_bytes).collect();

@@ -97,10 +97,7 @@ pub fn list(
     after: Option<AlertKey>,
     limit: PageLimit,
 ) -> Result<Page<Box<RawValue>, AlertKey>, StorageError> {
-    let customer = match (scope.customer(), &filter.customer_id) {
-        (Some(own), Some(asked)) if own != asked => return Ok(Page::empty()),
-        (own, asked) => own.or(asked.as_ref()),
-    };
+    let Some(customer) = scope.narrowed(filter.customer_id.as_ref()) else { return Ok(Page::empty()) };
     let walk = walk(filter, customer);
     let end = filter.to.map(|to| (to.0.saturating_sub(1), i64::MAX));
     let after = after.map(|key| (key.raised.0, key.alert_id.0));

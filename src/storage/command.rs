@@ -9,6 +9,7 @@ use crate::domain::ids::{AlertId, CustomerId, DeviceSn, OrgId, PersonId, RuleId}
 use crate::domain::owner::{Owner, Scope};
 use crate::domain::rule::Rule;
 use crate::domain::time::UtcMillis;
+use crate::supervision::outage::OutageKind;
 
 /// Who a device is given to.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,6 +133,10 @@ pub enum Command {
         /// Each with the time when it was confirmed.
         alerts: Vec<(AlertId, UtcMillis)>,
     },
+    /// Writes as much as a small batch, to see whether that is possible.
+    Probe,
+    /// Nothing is left to write: the next start finds a server that was stopped well.
+    MarkStopped,
 }
 
 impl Command {
@@ -151,6 +156,8 @@ impl Command {
             Command::StoreWatchLogs(_) => "watch_log",
             Command::StoreDeviceMessage(_) => "device_message",
             Command::RecordShown { .. } => "shown",
+            Command::Probe => "probe",
+            Command::MarkStopped => "stopped",
         }
     }
 }
@@ -189,6 +196,9 @@ pub enum CommandError {
     Busy(&'static str),
     #[error("the writer is restarting; try again")]
     WriterAway,
+    /// Nothing can be written now; it goes on by itself.
+    #[error("{0}; nothing can be stored now")]
+    Outage(OutageKind),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }

@@ -119,6 +119,17 @@ impl Database {
         })
     }
 
+    /// A file wherever it is, with the usual settings.
+    pub fn at(path: PathBuf) -> Self {
+        let config = StorageConfig::default();
+        Self {
+            place: Place::File(path),
+            busy_timeout_ms: config.busy_timeout_ms,
+            checkpoint_pages: config.checkpoint_pages,
+            checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
+        }
+    }
+
     /// The file of an SQLite database; empty for PostgreSQL.
     pub fn path(&self) -> &Path {
         match &self.place {
@@ -175,6 +186,16 @@ impl Database {
         // FULL: a commit has been fsynced when it returns, which is what 200 promises.
         let full = ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"];
         self.pragmas(&mut conn, &[&full[..], &[&checkpoint, &cache]].concat())?;
+        Ok(conn)
+    }
+
+    /// A connection to a file that must be there: for checks and copies.
+    pub(super) fn open_existing(&self) -> Result<Conn, StorageError> {
+        if let Err(err) = std::fs::metadata(self.path()) {
+            return Err(StorageError::Open { path: self.path().into(), message: err.to_string() });
+        }
+        let mut conn = self.establish()?;
+        self.pragmas(&mut conn, &[])?;
         Ok(conn)
     }
 

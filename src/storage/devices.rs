@@ -133,10 +133,7 @@ pub fn list(
     after: Option<&DeviceSn>,
     limit: PageLimit,
 ) -> Result<Page<DeviceSummary, DeviceSn>, StorageError> {
-    let customer = match (scope.customer(), &filter.customer_id) {
-        (Some(own), Some(asked)) if own != asked => return Ok(Page::empty()),
-        (own, asked) => own.or(asked.as_ref()),
-    };
+    let Some(customer) = scope.narrowed(filter.customer_id.as_ref()) else { return Ok(Page::empty()) };
     let wanted = limit.rows() as usize;
     let searches = filter.search.is_some() || filter.state.is_some();
     let chunk = if searches { CHUNK } else { wanted };

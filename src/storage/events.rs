@@ -90,10 +90,7 @@ pub fn list(
     before: Option<EventId>,
     limit: PageLimit,
 ) -> Result<Page<StoredEvent, EventId>, StorageError> {
-    let customer = match (scope.customer(), &filter.customer_id) {
-        (Some(own), Some(asked)) if own != asked => return Ok(Page::empty()),
-        (own, asked) => own.or(asked.as_ref()),
-    };
+    let Some(customer) = scope.narrowed(filter.customer_id.as_ref()) else { return Ok(Page::empty()) };
     let to = filter.to.map(|to| id_prefix(to.0.saturating_add(ZONE_OFFSET_MAX_MS)));
     let before = before.map(|id| id.0);
     let upper = before.into_iter().chain(to).min().unwrap_or([0xff; 16]);

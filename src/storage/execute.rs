@@ -2,7 +2,7 @@
 
 use super::command::{Command, CommandError, CommandReply};
 use super::database::Conn;
-use super::{bindings, messages, quarantine, rules, tokens};
+use super::{bindings, messages, quarantine, rules, running, tokens};
 use crate::domain::time::UtcMillis;
 
 /// Runs one command inside the caller's transaction, which must be rolled back after an error.
@@ -57,6 +57,14 @@ pub fn execute(conn: &mut Conn, command: Command, now: UtcMillis) -> Result<Comm
         }
         Command::RecordShown { viewer, alerts } => {
             messages::record_shown(conn, &viewer, &alerts)?;
+            Ok(CommandReply::Done)
+        }
+        Command::Probe => {
+            running::probe(conn)?;
+            Ok(CommandReply::Done)
+        }
+        Command::MarkStopped => {
+            running::clear(conn)?;
             Ok(CommandReply::Done)
         }
     }

@@ -38,6 +38,9 @@ pub struct Opened {
     /// Made with the database; changes with a restore or a copy, never with a plain restart.
     pub epoch: String,
     pub newly_created: bool,
+    /// The last server was killed, lost its power or could not write what it had: this file was open
+    /// when it ended, or is a copy of one that was.
+    pub stopped_uncleanly: bool,
 }
 
 /// Creates or upgrades the database. `seeds` are inserted once, when it is created.
@@ -86,21 +89,37 @@ fn prepare_any(database: &Database, seeds: &[Rule], now: UtcMillis) -> Result<Op
             take_over(conn, holder)?;
         }
         let known: Option<String> = meta::table.find("epoch").select(meta::value).first(conn).optional()?;
+        let stopped_uncleanly = super::running::mark(conn, now)?;
         if let Some(epoch) = known {
-            return Ok(Opened { epoch, newly_created: false });
+            return Ok(Opened { epoch, newly_created: false, stopped_uncleanly });
         }
-        let mut random = [0u8; 16];
-        getrandom::fill(&mut random)
-            .map_err(|err| StorageError::Unusable(format!("random numbers: {err}")))?;
-        let epoch = uuid::Builder::from_random_bytes(random).into_uuid().to_string();
+        let epoch = new_epoch()?;
         diesel::insert_into(meta::table)
             .values((meta::key.eq("epoch"), meta::value.eq(&epoch)))
             .execute(conn)?;
         for rule in seeds {
             super::rules::insert_seed(conn, rule, now)?;
         }
-        Ok(Opened { epoch, newly_created: true })
+        Ok(Opened { epoch, newly_created: true, stopped_uncleanly })
     })
+}
+
+/// Names a database file and what becomes of it: offsets of another epoch mean nothing.
+pub(super) fn new_epoch() -> Result<String, StorageError> {
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random).map_err(|err| StorageError::Unusable(format!("random numbers: {err}")))?;
+    Ok(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
+}
+
+/// A file of another program, or of a newer version of ours, is never touched.
+pub(super) fn refuse_foreign(conn: &mut Conn, database: &Database) -> Result<(), StorageError> {
+    let name = database.name();
+    #[cfg(feature = "postgres")]
+    let Conn::Sqlite(conn) = conn else {
+        return Err(StorageError::Unusable(format!("{name} is no SQLite file")));
+    };
+    refuse_foreign_file(conn, &name)?;
+    refuse_newer(conn, MIGRATIONS, &name)
 }
 
 /// Whoever wrote here before has to start anew: what it holds in memory is not what is stored.

@@ -6,7 +6,9 @@
 pub mod alert_log;
 pub mod alerts;
 mod apply;
+pub mod backup;
 pub mod bindings;
+pub mod check;
 pub mod checkpoint;
 pub mod command;
 pub mod commit;
@@ -25,10 +27,13 @@ pub mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub mod quarantine;
+pub mod restore;
 mod rows;
 pub mod rules;
+mod running;
 pub mod schema;
 mod statement;
 pub mod tokens;
+mod trouble;
 #[cfg(feature = "postgres")]
 pub mod upkeep;

@@ -10,6 +10,7 @@ pub mod failpoint;
 pub mod guard;
 pub mod health;
 pub mod link;
+pub mod outage;
 pub mod permits;
 pub mod restarts;
 pub mod root;

@@ -106,6 +106,12 @@ metrics! {
     failed_batches: Family<KindLabels, Counter> = Family::default(), "failed_batches", None;
     /// Reports that were admitted and given up; their watches were told 503.
     given_up_reports: Counter = Counter::default(), "given_up_reports", None;
+    /// 1 while the database takes no writes (disk full, disk errors), else 0.
+    storage_outage: Gauge = Gauge::default(), "storage_outage", None;
+    /// 1 if the server before this one was not stopped well, else 0.
+    unclean_start: Gauge = Gauge::default(), "unclean_start", None;
+    /// Faults that the check after an unclean stop has found in the database.
+    integrity_faults: Gauge = Gauge::default(), "integrity_faults", None;
     /// Time from arrival of a report to its commit.
     stored_seconds: Histogram = Histogram::of_seconds(), "event_to_stored", Some(Unit::Seconds);
     /// Time from arrival of a report to its first write to a socket.

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised as ActixSupervised, WrapFuture,
 };
+use tokio::sync::oneshot;
 
+use super::checkpoints::Checkpoints;
 use super::core::{Core, Effect};
 use super::inbox::Inbox;
 use super::job::{self, Announce, Done, Job, TokenSlot};
@@ -19,15 +21,14 @@ use super::messages::{Administer, Flush, Wake};
 use crate::config::WriterConfig;
 use crate::session::messages::AlertShown;
 use crate::storage::checkpoint::Checkpointer;
+use crate::storage::command::Command;
 use crate::storage::database::Database;
 use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded_timer};
 
 /// `shown` is written at most once in this time per session.
 const SHOWN_INTERVAL: Duration = Duration::from_secs(1);
-/// The log is moved into the file when so many items have been stored since, or after
-/// [`CHECKPOINT_AGE_MAX`]: an fsync of the file makes the next commit wait.
-const CHECKPOINT_ITEMS: u64 = 256;
-const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
+/// While nothing can be written it is tried this often.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 pub struct BatchWriter {
     supervised: Supervised,
@@ -39,8 +40,7 @@ pub struct BatchWriter {
     checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
     /// `None` where the database does that itself.
     checkpoint_interval: Option<Duration>,
-    /// When the log was last moved, and how many items had been taken by then.
-    checkpointed: (Instant, u64),
+    checkpoints: Checkpoints,
     /// What a restart resets.
     core: Core,
 }
@@ -64,7 +64,7 @@ impl BatchWriter {
             announce,
             inbox,
             checkpointer: Arc::default(),
-            checkpointed: (Instant::now(), 0),
+            checkpoints: Checkpoints::new(Instant::now()),
         }
     }
 
@@ -112,6 +112,13 @@ impl BatchWriter {
                             let now = actor.supervised.clock.now();
                             actor.supervised.health.record_error(now, err.to_string());
                         }
+                        match &done.failed {
+                            Some((_, err)) => actor.announce.write_failed(err, &actor.database),
+                            None if done.batches > 0 && !done.command_failed => {
+                                actor.announce.write_succeeded()
+                            }
+                            None => {}
+                        }
                         actor.step(ctx, |core| core.finished(done, Instant::now()));
                     }
                     Err(err) => {
@@ -154,14 +161,9 @@ impl BatchWriter {
     /// connection checkpoints when the log has grown too long.
     fn checkpoint(&mut self, _: &mut Context<Self>) {
         crate::fail_point!("writer::checkpoint");
-        let (at, before) = self.checkpointed;
-        let taken = self.core.taken();
-        // Less than before: a new core counts anew.
-        if taken.saturating_sub(before) < CHECKPOINT_ITEMS && at.elapsed() < CHECKPOINT_AGE_MAX {
-            self.checkpointed.1 = before.min(taken);
+        if !self.checkpoints.is_due(self.core.taken(), Instant::now()) {
             return;
         }
-        self.checkpointed = (Instant::now(), taken);
         let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
         let (database, metrics) = (self.database.clone(), self.announce.metrics.clone());
         tokio::task::spawn_blocking(move || {
@@ -178,8 +180,20 @@ impl BatchWriter {
         });
     }
 
+    /// Finds out whether the disk takes writes again: while the doors are closed nothing else comes.
+    fn probe(&mut self, ctx: &mut Context<Self>) {
+        if self.announce.outage.current().is_some() && self.core.is_idle() {
+            let (reply, _) = oneshot::channel();
+            self.step(ctx, |core| core.command(Administer { command: Command::Probe, reply }));
+        }
+    }
+
     fn record_shown(&mut self, ctx: &mut Context<Self>) {
         crate::fail_point!("writer::record_shown");
+        if self.announce.outage.current().is_some() {
+            // Kept, and merged with what comes.
+            return;
+        }
         self.step(ctx, Core::record_shown);
     }
 }
@@ -201,6 +215,7 @@ impl Actor for BatchWriter {
         if let Some(interval) = self.checkpoint_interval {
             guard::every(ctx, interval, Self::checkpoint);
         }
+        guard::every(ctx, PROBE_INTERVAL, Self::probe);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

@@ -221,7 +221,10 @@ impl Core {
         let since = *self.failing_since.get_or_insert(now);
         if now.saturating_duration_since(since) < Duration::from_millis(self.config.retry_for_ms) {
             Metrics::count(&self.metrics.failed_batches, "retried");
-            tracing::warn!(rows = batch.len(), "a transaction failed and is tried again: {err}");
+            // Of an outage the log says more, once.
+            if err.outage().is_none() {
+                tracing::warn!(rows = batch.len(), "a transaction failed and is tried again: {err}");
+            }
             let pause = Duration::from_millis(self.config.retry_pause_ms);
             // `busy` stays set: nothing overtakes the batch.
             self.effects.push(Effect::Run {

@@ -22,6 +22,7 @@ use crate::storage::database::{Database, StorageError};
 use crate::supervision::clock::Clock;
 use crate::supervision::guard::panic_text;
 use crate::supervision::link::Link;
+use crate::supervision::outage::Outage;
 use crate::supervision::permits::Outcome;
 use crate::telemetry::{KindLabels, Metrics};
 
@@ -39,6 +40,7 @@ pub struct Announce {
     pub hand_overs: Arc<AtomicI64>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    pub outage: Outage,
 }
 
 /// What one turn does.
@@ -58,6 +60,8 @@ pub struct Done {
     pub batches: usize,
     /// The one that did not, for another try.
     pub failed: Option<(Vec<Queued>, StorageError)>,
+    /// After those batches a command's transaction failed.
+    pub command_failed: bool,
 }
 
 /// Runs `job` with the token in `slot`. Blocking.
@@ -84,15 +88,17 @@ pub fn run(
         refuse(commands);
         return Done { failed: Some(failed), ..done };
     }
-    let mut usable = true;
     for Administer { command, reply } in commands {
         let now = announce.clock.now();
         match catch_unwind(AssertUnwindSafe(|| token.execute(command, now))) {
             Ok(result) => {
-                // It may be the connection that is of no use any more.
-                usable &= !matches!(result, Err(CommandError::Storage(_)));
+                let usable = announce.command_ended(&result, database);
                 // Whoever asked may have gone.
                 drop(reply.send(result));
+                if !usable {
+                    // Like after a batch that failed. The other commands are told to come again.
+                    return Done { command_failed: true, ..done };
+                }
             }
             Err(panic) => {
                 count_panic(&announce.metrics);
@@ -107,9 +113,7 @@ pub fn run(
             return Done { failed: Some(failed), ..done };
         }
     }
-    if usable {
-        *slot = Some(token);
-    }
+    *slot = Some(token);
     done
 }
 

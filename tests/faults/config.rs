@@ -27,10 +27,9 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn what_is_printed_is_what_is_read() {
-    let printed = Config::default().to_masked_toml().replace("\"***\"", "\"auth\"");
-    let mut expected = Config::default();
-    expected.watch.api_auth = "auth".into();
-    assert_eq!(load(Some(&printed), &[], &[]).expect("good"), expected);
+    let mut config = Config::default();
+    config.watch.customer_name = "North".into();
+    assert_eq!(load(Some(&config.to_masked_toml()), &[], &[]).expect("good"), config);
 }
 
 #[test]
@@ -50,7 +49,6 @@ fn limits_are_checked_at_the_limit_and_one_past() {
         ("watch.depth_max", "4", "3"),
         ("watch.depth_max", "100", "101"),
         ("watch.upload_health_interval_s", "5", "4"),
-        ("watch.api_auth", "a,b", "a;b"),
         ("watch.customer_name", "x", ""),
         ("watch.time_zone", "Europe/Vienna", "Vienna"),
         ("storage.readers", "1", "0"),

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use serde_json::json;
@@ -51,8 +50,10 @@ async fn a_binding_counts_although_whoever_made_it_has_gone() {
         let lock = WriteLock::take(&app.database());
         let stream = send_and_break(&app, &put);
         eventually("the request is in work", || async { (in_flight() == 1).then_some(()) }).await;
-        // It may be broken before it has come to the writer; then it is sent again.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        eventually("the command is with the writer", || async {
+            (app.state.writer.waiting("binding") == 1).then_some(())
+        })
+        .await;
         drop(stream);
         eventually("the request is given up", || async { (in_flight() == 0).then_some(()) }).await;
         lock.release();

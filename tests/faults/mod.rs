@@ -2,7 +2,10 @@
 //! stopped or killed, configurations that cannot be meant.
 
 mod admission;
+mod backlog;
+mod backup;
 mod bench;
+mod clock;
 mod config;
 mod give_up;
 mod guard;

@@ -15,6 +15,7 @@ use watchpost::supervision::clock::Clock;
 use watchpost::supervision::guard::Supervised;
 use watchpost::supervision::health::ActorHealth;
 use watchpost::supervision::link::Link;
+use watchpost::supervision::outage::Outage;
 use watchpost::supervision::permits::Outcome;
 use watchpost::telemetry::Metrics;
 use watchpost::writer::actor::{BatchWriter, token_slot};
@@ -59,6 +60,7 @@ impl Scene {
             hand_overs: Arc::new(AtomicI64::new(0)),
             metrics: Arc::new(Metrics::register().0),
             clock: Clock::manual(NOW).0,
+            outage: Outage::default(),
         };
         let wake = Link::new("batch-writer", ActorHealth::new("batch-writer"));
         let inbox = Inbox::new(wake.clone());

@@ -2,7 +2,7 @@
 //! goes through, nobody dies of it, and nothing that was answered 200 is lost.
 
 #[path = "abuse/scene.rs"]
-mod scene;
+pub mod scene;
 
 use std::collections::HashSet;
 use std::io::Write;

@@ -3,7 +3,11 @@
 //! own; where a runner gives it none, `fail::FailScenario` makes them take turns.
 
 mod abuse;
+mod disk;
 mod failpoints;
+mod fuzz;
+mod hand_over;
+mod hostile;
 mod kill;
 #[cfg(feature = "postgres")]
 mod postgres;

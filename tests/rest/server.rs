@@ -17,7 +17,7 @@ use watchpost::api::intake::BodyBudget;
 use watchpost::api::observe::observe;
 use watchpost::api::overview::OverviewCache;
 use watchpost::api::quarantine_desk::QuarantineDesk;
-use watchpost::api::state::ApiState;
+use watchpost::api::state::{ApiState, IntegrityReport};
 use watchpost::config::{Config, StorageConfig};
 use watchpost::device::messages::{Act, BindingChanged, IngestTurn};
 use watchpost::domain::alert::{ActError, Alert};
@@ -35,6 +35,7 @@ use watchpost::storage::database::{Database, Readers};
 use watchpost::supervision::clock::Clock;
 use watchpost::supervision::health::{ActorHealth, ActorState, HealthBoard};
 use watchpost::supervision::link::Link;
+use watchpost::supervision::outage::Outage;
 use watchpost::supervision::permits::{Outcome, PermitPool};
 use watchpost::telemetry::Metrics;
 use watchpost::telemetry::observer::{Observer, Sources};
@@ -104,6 +105,7 @@ impl Server {
             clock: clock.clone(),
             metrics: metrics.clone(),
             receipt_timeout: Duration::from_secs(5),
+            outage: Outage::default(),
         };
         let health = ActorHealth::new("writer");
         health.set_state(ActorState::Running);
@@ -137,6 +139,7 @@ impl Server {
             registry: Arc::new(registry),
             board,
             ring_guard: None,
+            integrity: Arc::new(Mutex::new(IntegrityReport::new(false))),
             admission,
             rules,
             watermark: Watermark::default(),

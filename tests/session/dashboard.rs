@@ -11,19 +11,42 @@ use super::server::{PATIENCE, Server, quick};
 use watchpost::domain::rule::Severity;
 
 #[actix_web::test]
-async fn the_page_loads_nothing_from_elsewhere() {
+async fn the_page_and_its_files_name_no_other_host_and_may_load_from_none() {
     let server = Server::start(quick(), History::default()).await;
-    for (path, content_type) in
-        [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css")]
-    {
-        let mut answer = Client::new().get(server.url(path)).send().await.unwrap();
-        let value = |name| answer.headers().get(name).unwrap().to_str().unwrap().to_string();
-        assert!(value(header::CONTENT_TYPE).starts_with(content_type));
-        let policy = value(header::CONTENT_SECURITY_POLICY);
-        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
-        let body = String::from_utf8(answer.body().await.unwrap().to_vec()).unwrap();
-        assert!(!body.contains("innerHTML") && !body.contains("https://"), "{path}");
+    let get = async |path: &str, encoding: &'static str| {
+        let request =
+            Client::new().get(server.url(path)).no_decompress().insert_header(("accept-encoding", encoding));
+        let mut answer = request.send().await.unwrap();
+        let body = answer.body().limit(1 << 20).await.unwrap();
+        (answer, body)
+    };
+    let (answer, page) = get("/", "identity").await;
+    let value = |answer: &awc::ClientResponse<_>, name| {
+        answer.headers().get(name).unwrap().to_str().unwrap().to_string()
+    };
+    assert!(value(&answer, header::CONTENT_TYPE).starts_with("text/html"));
+    let policy = value(&answer, header::CONTENT_SECURITY_POLICY);
+    assert!(
+        policy.starts_with("default-src 'none'") && !policy.contains("unsafe") && !policy.contains("http"),
+        "{policy}"
+    );
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    assert!(!page.contains("://") && !page.contains("style=") && !page.contains("{{"), "{page}");
+    let files: Vec<&str> = page.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    assert!(files.len() > 5, "{page}");
+    for file in files {
+        let (answer, plain) = get(file, "identity").await;
+        assert_eq!(answer.status(), 200, "{file}");
+        assert!(value(&answer, header::CACHE_CONTROL).contains("immutable"), "{file}");
+        let text = String::from_utf8(plain.to_vec()).unwrap().replace("http://www.w3.org/2000/svg", "");
+        assert!(!text.contains("innerHTML") && !text.contains("https:") && !text.contains("http:"), "{file}");
+        let (answer, packed) = get(file, "br, gzip;q=0.8").await;
+        assert_eq!(value(&answer, header::CONTENT_ENCODING), "gzip");
+        assert!(packed.starts_with(&[0x1f, 0x8b]) && packed.len() < plain.len(), "{file}");
     }
+    let (answer, _) = get("/assets/of-another-version/js/app.js", "identity").await;
+    assert_eq!((answer.status().as_u16(), value(&answer, header::CACHE_CONTROL).as_str()), (200, "no-cache"));
+    assert_eq!(get("/assets/x/../mod.rs", "identity").await.0.status(), 404);
     server.stop().await;
 }
 

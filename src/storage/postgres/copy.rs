@@ -258,7 +258,9 @@ fn copy_table(
 /// epoch of its own.
 fn own(table: &str) -> &'static str {
     match table {
-        "meta" => " WHERE key NOT IN ('epoch', 'holder') AND key NOT LIKE 'copy_%'",
+        "meta" => {
+            " WHERE key NOT IN ('epoch', 'holder', 'running_since_ms', 'write_probe') AND key NOT LIKE 'copy_%'"
+        }
         _ => "",
     }
 }

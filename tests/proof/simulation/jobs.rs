@@ -208,8 +208,8 @@ impl World {
                 drop(entries);
                 if fate == Fate::OutcomeLost {
                     End::Done(Done {
-                        batches: 0,
                         failed: Some((job.batch, StorageError::Panicked("simulated".into()))),
+                        ..Done::default()
                     })
                 } else {
                     if self.chance.percent(50) {

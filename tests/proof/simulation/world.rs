@@ -18,6 +18,7 @@ use watchpost::storage::database::{Conn, Database};
 use watchpost::storage::{devices, rules};
 use watchpost::supervision::clock::Clock;
 use watchpost::supervision::link::Link;
+use watchpost::supervision::outage::Outage;
 use watchpost::supervision::permits::PermitPool;
 use watchpost::telemetry::Metrics;
 use watchpost::writer::job::Announce;
@@ -217,6 +218,7 @@ impl Server {
             hand_overs: Arc::new(AtomicI64::new(0)),
             metrics: metrics.clone(),
             clock: clock.clone(),
+            outage: Outage::default(),
         };
         Self {
             pool: PermitPool::new(&AdmissionConfig::default(), metrics),

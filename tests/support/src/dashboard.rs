@@ -215,7 +215,10 @@ fn listen(
                 if shared.0.lock().expect("no panic").stop {
                     return Some(());
                 }
-                socket.send(Message::text(json!({"type": "ping"}).to_string())).ok()?;
+                // Before hello nothing is asked: a server that is busy may take a while to know who it is.
+                if !epoch.is_empty() {
+                    socket.send(Message::text(json!({"type": "ping"}).to_string())).ok()?;
+                }
                 continue;
             }
             Err(_) => return None,

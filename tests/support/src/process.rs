@@ -30,10 +30,12 @@ pub fn command(args: &[&str]) -> Command {
 
 /// Arguments of a quiet server on a free port.
 pub fn server_args(data_dir: &Path) -> Vec<String> {
-    let data_dir = data_dir.display().to_string();
-    ["--listen", "127.0.0.1:0", "--data-dir", &data_dir, "--set", "telemetry.log=error"]
-        .map(str::to_owned)
-        .to_vec()
+    server_args_at(data_dir, SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn server_args_at(data_dir: &Path, addr: SocketAddr) -> Vec<String> {
+    let (data_dir, addr) = (data_dir.display().to_string(), addr.to_string());
+    ["--listen", &addr, "--data-dir", &data_dir, "--set", "telemetry.log=error"].map(str::to_owned).to_vec()
 }
 
 /// Runs it to its end, which must come within [`DEADLINE`].
@@ -77,7 +79,10 @@ impl Starting {
 
     fn spawn_adjusted(data_dir: &Path, more: &[&str], adjust: impl FnOnce(&mut Command)) -> Self {
         let args = server_args(data_dir);
-        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        Self::spawn_args(args.iter().map(String::as_str).chain(more.iter().copied()).collect(), adjust)
+    }
+
+    fn spawn_args(args: Vec<&str>, adjust: impl FnOnce(&mut Command)) -> Self {
         let mut command = command(&args);
         adjust(&mut command);
         let begun = Instant::now();
@@ -126,6 +131,12 @@ pub struct Process {
 impl Process {
     pub fn start(data_dir: &Path) -> Self {
         Starting::spawn(data_dir, &[]).listening()
+    }
+
+    /// Where another one has listened, for clients that come back.
+    pub fn start_at(data_dir: &Path, addr: SocketAddr) -> Self {
+        let args = server_args_at(data_dir, addr);
+        Starting::spawn_args(args.iter().map(String::as_str).collect(), |_| {}).listening()
     }
 
     /// `adjust` changes the command before it runs.

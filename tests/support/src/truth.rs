@@ -55,7 +55,13 @@ impl File {
     }
 
     pub fn event_ids_where(&mut self, condition: &str) -> Vec<String> {
-        let query = format!("SELECT lower(hex(event_id)) AS value FROM event WHERE {condition} ORDER BY 1");
+        self.event_ids_in_order(condition, "event_id")
+    }
+
+    /// In the order of an expression.
+    pub fn event_ids_in_order(&mut self, condition: &str, order: &str) -> Vec<String> {
+        let query =
+            format!("SELECT lower(hex(event_id)) AS value FROM event WHERE {condition} ORDER BY {order}");
         let parse = |hex: &String| uuid::Uuid::parse_str(hex).expect("an id").to_string();
         self.texts(&query).iter().map(parse).collect()
     }

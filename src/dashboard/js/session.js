@@ -1,0 +1,75 @@
+// Who is signed in at this browser. The session itself is in a cookie that scripts cannot read.
+import { signal } from "./lib.js";
+import { ApiError, api, get, onSignedOut } from "./api.js";
+import { keep, keeps, recall } from "./prefs.js";
+import * as connection from "./connection.js";
+import * as store from "./alert-store.js";
+
+// "unknown" until the server has been asked, then "in" or "out".
+export const state = signal("unknown");
+export const caller = signal(null);
+// Key of the text that says why signing in failed.
+export const failure = signal("");
+
+export const isAdmin = () => caller.value !== null && !caller.value.customer_id;
+
+function leave() {
+  connection.stop();
+  store.forget();
+  caller.value = null;
+  state.value = "out";
+  keep("signed_in", false);
+}
+
+onSignedOut(leave);
+
+async function enter() {
+  try {
+    caller.value = await get("/session", { quiet: true });
+  } catch (error) {
+    if (error.status === 401) return leave();
+    // Not reachable: the stream says so, and comes back by itself.
+    caller.value = null;
+  }
+  failure.value = "";
+  state.value = "in";
+  keep("signed_in", true);
+  connection.start(leave);
+}
+
+export async function signIn(credentials) {
+  failure.value = "";
+  try {
+    await api("POST", "/session", credentials, { quiet: true });
+    await enter();
+  } catch (error) {
+    const wrong = error instanceof ApiError && [400, 401, 403].includes(error.status);
+    failure.value = wrong ? (credentials.code ? "sign_in.old_link" : "sign_in.wrong_token")
+      : error.status === 0 ? "sign_in.unreachable" : "sign_in.failed";
+    if (state.value !== "in") state.value = "out";
+  }
+}
+
+export async function signOut() {
+  await api("DELETE", "/session", undefined, { quiet: true }).catch(() => {});
+  leave();
+}
+
+// The name could not be asked for while the server was away.
+connection.onReturn(() => {
+  if (!caller.value) get("/session", { quiet: true }).then((answer) => { caller.value = answer; }, () => {});
+});
+
+export async function begin() {
+  const code = new URLSearchParams(location.hash.slice(1)).get("code");
+  if (code) {
+    // Used up by signing in; it shall not stay in the history.
+    history.replaceState(null, "", location.pathname);
+    await signIn({ code });
+  } else if (keeps && !recall("signed_in", false)) {
+    // The cookie itself cannot be seen from here; asking the server in vain would be an error.
+    leave();
+  } else {
+    await enter();
+  }
+}

@@ -1,0 +1,133 @@
+// The pop-up of an emergency: over everything, with sound, until somebody has taken the alert or it
+// was put aside on purpose. Put aside, it stays in a banner and comes again when it happens again.
+import { computed, effect, html, signal, useEffect, useRef, useState } from "./lib.js";
+import { act } from "./actions.js";
+import { emergencies, find } from "./alert-store.js";
+import { isStale } from "./connection.js";
+import { clock, instant, joined, kindOf, metric, place, span, times, who } from "./format.js";
+import { count, t } from "./i18n.js";
+import { holdKeys } from "./keys.js";
+import { go } from "./router.js";
+import { isLate, lateness } from "./view-alert-row.js";
+import { Icon, Since } from "./view-parts.js";
+
+// A key that was meant for what was there before must not acknowledge, milliseconds.
+const ARMED_AFTER_MS = 600;
+const VITALS = ["heart_rate", "blood_oxygen", "body_temperature"];
+
+const aside = signal(new Set());
+// The one on the screen. It stays until it is dealt with, so that no key hits another one.
+const current = signal(null);
+
+const keyOf = (alert) => alert.alert_id + ":" + alert.count;
+const waiting = computed(() => emergencies.value.filter((alert) => !aside.value.has(keyOf(alert))));
+
+// How many emergencies wait behind the banner.
+export const minimized = computed(() => (current.value ? 0 : emergencies.value.length - waiting.value.length));
+
+export function restore() {
+  aside.value = new Set();
+}
+
+effect(() => {
+  if (current.value === null && waiting.value.length > 0) current.value = waiting.value[0].alert_id;
+});
+
+function next() {
+  current.value = null;
+}
+
+function putAside() {
+  aside.value = new Set([...aside.value, ...emergencies.value.map(keyOf)]);
+  current.value = null;
+}
+
+export function PopUp() {
+  const id = current.value;
+  return id === null ? null : html`<${Box} key=${id} id=${id} />`;
+}
+
+function Box({ id }) {
+  const held = find(id);
+  const last = useRef(held);
+  if (held) last.current = held;
+  const alert = held ?? last.current;
+  const box = useRef(null);
+  const [state, setState] = useState({ busy: false, text: "" });
+  const taken = !held || held.state !== "raised";
+
+  const acknowledge = async () => {
+    if (state.busy) return;
+    setState({ busy: true, text: "" });
+    const result = await act(id, "acknowledge");
+    if (result.done) return next();
+    setState({ busy: false, text: result.text });
+    return undefined;
+  };
+  const details = () => {
+    putAside();
+    go("alerts", id);
+  };
+  const keys = useRef({});
+  keys.current = { acknowledge, details, taken };
+
+  useEffect(() => {
+    const before = document.activeElement;
+    const dialog = box.current;
+    dialog.showModal();
+    dialog.focus();
+    let armed = false;
+    const arming = setTimeout(() => {
+      armed = true;
+      dialog.dataset.armed = "";
+    }, ARMED_AFTER_MS);
+    const leave = holdKeys((key, event) => {
+      if (!armed) return true;
+      const { acknowledge: take, details: show, taken: gone } = keys.current;
+      const onButton = event.target.closest?.("button");
+      if (event.repeat) return key === "Enter" || key === "a";
+      if (key === "Tab" || (key === "Enter" && onButton) || key === " ") return false;
+      if (key === "a" || key === "Enter") gone ? next() : take();
+      else if (key === "d") show();
+      else if (key === "Escape") gone ? next() : putAside();
+      else return false;
+      return true;
+    }, { exclusive: true, always: true });
+    return () => {
+      clearTimeout(arming);
+      leave();
+      before?.focus?.();
+    };
+  }, []);
+
+  if (!alert) return null;
+  const others = waiting.value.filter((other) => other.alert_id !== id).length;
+  const vitals = VITALS.filter((name) => alert.vitals?.[name] != null);
+  return html`<dialog ref=${box} class=${taken ? "popup taken" : "popup"} role="alertdialog" tabindex="-1" data-popup=${id}
+    aria-labelledby="popup-kind" aria-describedby="popup-who" onCancel=${(event) => event.preventDefault()}>
+    <div class="popup-head">
+      <h2 id="popup-kind">${kindOf(alert.event_type, alert.rule_name)}${alert.count > 1 && html` <span class="popup-count">${times(alert.count)}</span>`}</h2>
+      <p class="popup-since">${taken ? html`<${Icon} name="check" />` : html`<${Since} at=${alert.raised_at} />`}</p>
+    </div>
+    <div class="popup-body">
+      <p id="popup-who" class="popup-who">${who(alert)}</p>
+      <p class="popup-where">${joined(alert.org_name, place(alert.location) ?? t("place.none"), alert.device_sn)}</p>
+      <p class="popup-when">${clock(instant(alert.occurred_at))}
+        ${isLate(alert) && html` <span class="badge warn">${t("late", { span: span(lateness(alert)) })}</span>`}
+        ${!alert.verified && html` <span class="badge warn">${t("unverified")}</span>`}</p>
+      ${vitals.length > 0 && html`<ul class="popup-vitals">${vitals.map((name) => html`<li key=${name}>
+        <b>${metric(name, alert.vitals[name])}</b><span>${t("metric." + name)}</span></li>`)}</ul>`}
+      ${isStale.value && html`<p class="notice">${t("popup.stale")}</p>`}
+      ${taken && html`<p class="popup-taken" role="status">${alert.resolved_by ? t("by.resolved", { name: alert.resolved_by })
+        : alert.acknowledged_by ? t("by.acknowledged", { name: alert.acknowledged_by }) : t("state.resolved")}</p>`}
+      ${state.text && html`<p class="told" role="alert">${state.text}</p>`}
+    </div>
+    <div class="popup-act">
+      ${taken ? html`<button type="button" class="primary big" onClick=${next}>${t("popup.next")}</button>`
+        : html`<button type="button" class="primary big" disabled=${state.busy} onClick=${acknowledge}>${t("acknowledge")} <kbd>A</kbd></button>`}
+      <button type="button" class="big" onClick=${details}>${t("popup.details")} <kbd>D</kbd></button>
+      ${!taken && html`<button type="button" class="quiet" onClick=${putAside}>${t("popup.aside")} <kbd>Esc</kbd></button>`}
+    </div>
+    ${others > 0 && html`<p class="popup-more">${count("popup.more", others)}</p>`}
+  </dialog>`;
+}

@@ -1,0 +1,17 @@
+//! The operators' screen in a real browser: headless Chromium, driven over its DevTools protocol.
+//!
+//! Every test ends with a look at what the browser had to complain about: errors on the console,
+//! violations of the content security policy, requests to any other host. There must be none.
+
+mod accessible;
+mod alerts;
+mod cdp;
+mod hostile;
+mod operators;
+mod outage;
+mod page;
+mod pages;
+mod scene;
+mod signing_in;
+mod storm;
+mod weight;

@@ -1,0 +1,162 @@
+//! A full disk and fsyncs that fail, under load: 503 at once and a line in the log that says what to
+//! do; screens, lists and what is open go on; and when the disk takes writes again, so does the server.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::DEADLINE;
+use testkit::dashboard::{Dashboard, assert_told_the_log};
+use testkit::process::{admin_token, connect, pass, request, request_as};
+use testkit::scale::{count, figure};
+use testkit::traffic::Traffic;
+use testkit::truth::File;
+
+use super::shim::{Disk, Fault};
+
+const EVENTS: &str = "POST /upload_common_event";
+/// What comes in while nothing can be written is refused without waiting for a transaction. Half of the
+/// time for which a receipt is waited for.
+const AT_ONCE: Duration = Duration::from_millis(2_500);
+const REFUSALS: usize = 20;
+
+/// Posts until the answer has this status; how long that took.
+fn until_answered(addr: SocketAddr, wanted: u16, round: usize) -> Duration {
+    let begun = Instant::now();
+    let mut stream = connect(addr).expect("a connection");
+    for number in 0.. {
+        let body = format!(
+            r#"{{"eventType":"SOS_EVENT","eventValue":"{round}-{wanted}-{number}","deviceSn":"PROBE"}}"#
+        );
+        let (status, answer) = request(&mut stream, EVENTS, &body).expect("an answer");
+        assert!([200, 503].contains(&status), "{status}: {answer}");
+        if status == wanted {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{wanted} within {DEADLINE:?}, not {answer}");
+        pass(Duration::from_millis(1));
+    }
+    begun.elapsed()
+}
+
+/// The head and body of an answer, as they came.
+fn raw(addr: SocketAddr, body: &str) -> String {
+    let mut stream = connect(addr).expect("a connection");
+    let request = format!(
+        "{EVENTS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn get(addr: SocketAddr, token: &str, path: &str) -> Value {
+    let mut stream = connect(addr).expect("a connection");
+    let (status, body) = request_as(&mut stream, token, &format!("GET {path}"), "").expect("an answer");
+    assert_eq!(status, 200, "{path}: {body}");
+    serde_json::from_str(&body).expect("JSON")
+}
+
+/// What a server says and does while its disk takes nothing.
+fn look_around(addr: SocketAddr, token: &str, kind: &str, words: &str) {
+    for number in 0..REFUSALS {
+        let begun = Instant::now();
+        let answer = raw(addr, &format!(r#"{{"eventType":"SOS_EVENT","deviceSn":"REFUSED-{number}"}}"#));
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(words), "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("\r\nretry-after: 2\r\n"), "{answer}");
+        assert!(begun.elapsed() < AT_ONCE, "refused after {:?}", begun.elapsed());
+    }
+    let system = get(addr, token, "/api/v1/system");
+    assert_eq!(system["database"]["outage"]["kind"], kind, "{system}");
+    assert_eq!(system["ready"], true, "it goes on serving screens");
+    let open = get(addr, token, "/api/v1/alerts?open=true&limit=1");
+    let alert = open["items"][0]["alert_id"].as_str().expect("an open alert").to_owned();
+    let mut stream = connect(addr).expect("a connection");
+    let head = format!("POST /api/v1/alerts/{alert}/acknowledge");
+    let (status, answer) = request_as(&mut stream, token, &head, "{}").expect("an answer");
+    assert!(status == 503 && answer.contains("storage-outage"), "{status}: {answer}");
+    let metrics = request(&mut stream, "GET /metrics", "").expect("metrics").1;
+    assert!(metrics.lines().any(|line| line == "watchpost_storage_outage 1"), "{metrics}");
+    // A screen that comes now is told what is open.
+    let last = get(addr, token, "/api/v1/system")["offset"].as_i64().expect("an offset");
+    let dashboard = Dashboard::start(token);
+    dashboard.point_to(Some(addr));
+    dashboard.until(last);
+}
+
+fn outage(what: &str, fault: Fault, kind: &str, words: &str, advice: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = Disk::new();
+    // What was admitted before anybody knew is given up sooner than in earnest.
+    let process = disk.start(dir.path(), &["writer.retry_for_ms=500"]);
+    let (addr, token) = (process.addr, admin_token(dir.path()));
+    let traffic = Traffic::default();
+    let dashboard = Dashboard::start(&token);
+    dashboard.point_to(Some(addr));
+    let rounds = count(2, 50);
+    let mut recovered = Vec::new();
+    std::thread::scope(|scope| {
+        let traffic = &traffic;
+        for name in ["W0", "W1", "W2"] {
+            scope.spawn(|| traffic.watch(name));
+        }
+        scope.spawn(|| traffic.operate("ann", &token));
+        traffic.point_to(Some(addr));
+        for round in 0..rounds {
+            traffic.until(30);
+            until_answered(addr, 200, round);
+            disk.begin(fault);
+            until_answered(addr, 503, round);
+            look_around(addr, &token, kind, words);
+            disk.end(fault);
+            recovered.push(until_answered(addr, 200, round));
+            let system = get(addr, &token, "/api/v1/system");
+            assert_eq!(system["database"]["outage"], json!(null), "{system}");
+        }
+        traffic.until(30);
+        traffic.stop();
+    });
+    let last = File::of(dir.path()).number("SELECT max(change_offset) FROM alert_change");
+    dashboard.until(last);
+    process.signal("-TERM");
+    let (code, said) = process.wait();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(words) && said.contains(advice), "{said}");
+    assert!(!said.contains("panic"), "{said}");
+    let mut file = File::of(dir.path());
+    let record = traffic.record().clone();
+    record.assert_stored(&mut file);
+    file.assert_consistent();
+    assert_told_the_log(&dashboard.finish(), &mut file);
+    assert_eq!(file.number("SELECT count(*) FROM meta WHERE key = 'running_since_ms'"), 0, "stopped well");
+    recovered.sort_unstable();
+    figure(
+        &format!("{what}: outages, answered 200, of these lost"),
+        format!("{rounds}, {}, 0", traffic.answered()),
+    );
+    figure(&format!("{what}: requests refused"), record.refused);
+    figure(
+        &format!("{what}: disk usable to the next 200, slowest, ms"),
+        recovered.last().map_or(0, Duration::as_millis),
+    );
+}
+
+#[test]
+fn a_full_disk_is_said_clearly_and_writing_goes_on_by_itself() {
+    outage(
+        "disk full",
+        Fault::Full,
+        "disk_full",
+        "disk of the database is full",
+        "free space on the disk of",
+    );
+}
+
+#[test]
+fn an_fsync_that_fails_is_said_clearly_and_writing_goes_on_by_itself() {
+    let advice = "the kernel's log says about the disk of";
+    outage("EIO on fsync", Fault::Eio, "disk_error", "reports errors", advice);
+}

@@ -1,0 +1,82 @@
+//! The C library's calls to the disk, recorded and made to fail: see `shim.c`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use testkit::process::Process;
+
+/// A disk that fails when told to.
+pub struct Disk {
+    dir: tempfile::TempDir,
+}
+
+/// What may be wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing can be written.
+    Full,
+    /// An fsync fails.
+    Eio,
+}
+
+impl Fault {
+    fn file(self) -> &'static str {
+        match self {
+            Fault::Full => "full",
+            Fault::Eio => "eio",
+        }
+    }
+}
+
+impl Disk {
+    /// Compiles the shim.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/proof/disk/shim.c");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&dir.path().join("shim.so"), &source])
+            .arg("-ldl")
+            .output()
+            .expect("a C compiler");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        Self { dir }
+    }
+
+    /// A server on this disk. Small logs, so that all that happens to them happens often.
+    pub fn start(&self, data_dir: &Path, settings: &[&str]) -> Process {
+        Process::start_adjusted(data_dir, |command| {
+            command
+                .env("LD_PRELOAD", self.dir.path().join("shim.so"))
+                .env("SHIM_DISK_FAULTS", self.dir.path())
+                .env("SHIM_DISK_LOG", self.recording())
+                .args([
+                    "--set",
+                    "storage.checkpoint_pages=300",
+                    "--set",
+                    "storage.checkpoint_interval_ms=20",
+                ]);
+            for setting in settings {
+                command.args(["--set", setting]);
+            }
+        })
+    }
+
+    /// Where everything is written down.
+    pub fn recording(&self) -> PathBuf {
+        self.dir.path().join("recording")
+    }
+
+    /// How much has been written down.
+    pub fn recorded(&self) -> u64 {
+        std::fs::metadata(self.recording()).map_or(0, |file| file.len())
+    }
+
+    pub fn begin(&self, fault: Fault) {
+        std::fs::write(self.dir.path().join(fault.file()), "").expect("a file");
+    }
+
+    pub fn end(&self, fault: Fault) {
+        std::fs::remove_file(self.dir.path().join(fault.file())).expect("the file");
+    }
+}
