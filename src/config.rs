@@ -152,6 +152,10 @@ pub struct StorageConfig {
     pub checkpoint_pages: u32,
     /// They are moved beside the writer this often, milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// PostgreSQL ends a statement that takes longer, milliseconds.
+    pub postgres_statement_timeout_ms: u32,
+    /// PostgreSQL lets a statement wait for a lock for so long, milliseconds.
+    pub postgres_lock_timeout_ms: u32,
     /// Look at the whole database, in the background, after a server that was not stopped well.
     pub check_after_unclean_stop: bool,
 }
@@ -166,6 +170,8 @@ impl Default for StorageConfig {
             busy_timeout_ms: 2_000,
             checkpoint_pages: 65_536,
             checkpoint_interval_ms: 100,
+            postgres_statement_timeout_ms: 10_000,
+            postgres_lock_timeout_ms: 2_000,
             check_after_unclean_stop: true,
         }
     }

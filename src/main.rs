@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use watchpost::api::credentials;
-use watchpost::app::{App, maintenance};
+use watchpost::app::{App, databases, maintenance};
 use watchpost::cli::client::{Client, ServerArgs};
 use watchpost::cli::{bindings, login_link, quarantine, token, watch};
 use watchpost::config::{Config, LogFormat};
@@ -57,6 +57,52 @@ enum Command {
     Restore(FileArgs),
     /// Look for faults in the database, whether a server runs on it or not
     Check(DataArgs),
+    /// Make the database, or bring it to this version's schema, without starting a server
+    Migrate(ServeArgs),
+    /// Copy an SQLite file into an empty PostgreSQL database; an interrupted copy goes on
+    #[cfg(feature = "postgres")]
+    Copy(CopyArgs),
+    /// Drop whole months of events and vital signs from a PostgreSQL database
+    #[cfg(feature = "postgres")]
+    DropMonths(DropMonthsArgs),
+}
+
+#[cfg(feature = "postgres")]
+#[derive(Debug, clap::Args)]
+struct CopyArgs {
+    /// For example sqlite:/var/lib/watchpost/watchpost.db; no server may run on it
+    #[arg(long, value_name = "URL")]
+    from: String,
+    /// For example postgres://watchpost@db.example/watchpost
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[cfg(feature = "postgres")]
+#[derive(Debug, clap::Args)]
+struct DropMonthsArgs {
+    /// What is older goes, month by month: YYYY-MM-DD
+    #[arg(long, value_name = "DATE")]
+    before: chrono::NaiveDate,
+    /// The database
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// A line that is written over by the next one on a terminal.
+#[cfg(feature = "postgres")]
+fn show_progress(line: &str) {
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        let _ = write!(err, "\r\x1b[K{line}");
+        let _ = err.flush();
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -178,6 +224,21 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{text}");
             anyhow::ensure!(sound, "the database is not sound");
             return Ok(());
+        }
+        Command::Migrate(args) => databases::migrate(&args.load()?)?,
+        #[cfg(feature = "postgres")]
+        Command::Copy(CopyArgs { from, to, config }) => {
+            let config = ServeArgs { config, ..ServeArgs::default() }.load()?;
+            let done = databases::copy(&config, &from, &to, show_progress);
+            if std::io::stderr().is_terminal() {
+                eprintln!();
+            }
+            done?
+        }
+        #[cfg(feature = "postgres")]
+        Command::DropMonths(DropMonthsArgs { before, database_url, config }) => {
+            let config = ServeArgs { config, database_url, ..ServeArgs::default() }.load()?;
+            databases::drop_months(&config, before)?
         }
     };
     println!("{}", text.trim_end());

@@ -138,6 +138,10 @@ impl From<StorageError> for Problem {
     fn from(err: StorageError) -> Self {
         match err {
             StorageError::Busy => Problem::unavailable("storage-busy", "the database is busy; try again"),
+            away if away.is_transient() => {
+                tracing::warn!("the database is away: {away}");
+                Problem::unavailable("storage-away", "the database cannot be reached; try again")
+            }
             other => match other.outage() {
                 Some(outage) => Problem::unavailable(OUTAGE, format!("{outage}; try again")),
                 None => Problem::internal(&other),

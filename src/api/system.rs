@@ -10,7 +10,7 @@ use super::auth::Authenticated;
 use super::error::Problem;
 use super::routes::OPENAPI;
 use super::state::ApiState;
-use crate::storage::database::Database;
+use crate::storage::database::{self, Database};
 use crate::storage::quarantine;
 use crate::supervision::health::ActorState;
 use crate::telemetry::ActorLabels;
@@ -22,14 +22,18 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub async fn system(state: web::Data<ApiState>, caller: Authenticated) -> Result<HttpResponse, Problem> {
     caller.admin()?;
     let database = Database::from_config(&state.config.storage)?;
-    let path = database.path().to_path_buf();
+    let (path, name) = (database.path().to_path_buf(), database.name());
     let files = web::block(move || {
         let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        (size(&path), size(log.as_ref()), path)
+        (size(&path), size(log.as_ref()))
     });
-    let (size, wal_size, path) = files.await.map_err(|err| Problem::internal(&err))?;
+    let (file_size, wal_size) = files.await.map_err(|err| Problem::internal(&err))?;
+    let size = match state.readers.read(database::size_bytes).await? {
+        Some(size) => size.unsigned_abs(),
+        None => file_size,
+    };
     let (readers_used, readers_open, readers_max) = state.readers.usage();
     let integrity = state.integrity.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let actors: Vec<_> = state.board.all().iter().map(|health| health.report()).collect();
@@ -47,7 +51,7 @@ pub async fn system(state: web::Data<ApiState>, caller: Authenticated) -> Result
             "capacity_kib": state.admission.pool.capacity_kib(),
         },
         "database": {
-            "path": path,
+            "path": name,
             "size_bytes": size,
             "wal_size_bytes": wal_size,
             "readers_used": readers_used,

@@ -40,7 +40,7 @@ use crate::telemetry::Metrics;
 use crate::writer::actor::{BatchWriter, token_slot};
 use crate::writer::client::WriterClient;
 use crate::writer::inbox::Inbox;
-use crate::writer::job::Announce;
+use crate::writer::job::{Announce, TokenSlot};
 use crate::writer::messages::{Administer, Flush, ShardNotice, Wake};
 
 /// How often readiness is looked at while starting.
@@ -60,6 +60,8 @@ pub struct Pipeline {
     pub fatal: mpsc::UnboundedReceiver<Fatal>,
     pub(super) bindings: Arc<Bindings>,
     flush: Link<Flush>,
+    /// Of a database that other processes could write to: the session that holds the lease.
+    lease: Option<TokenSlot>,
     arbiters: Vec<Arbiter>,
 }
 
@@ -107,6 +109,7 @@ struct WriterLinks {
     administer: Link<Administer>,
     shown: Link<AlertShown>,
     flush: Link<Flush>,
+    token: TokenSlot,
 }
 
 impl Pipeline {
@@ -216,6 +219,7 @@ impl Pipeline {
             fatal,
             bindings,
             flush: links.flush,
+            lease: database.is_shared().then_some(links.token),
             arbiters,
         })
     }
@@ -251,6 +255,10 @@ impl Pipeline {
         // Where that cannot be written, the next start looks at what there is.
         if let Err(err) = self.writer.execute(Command::MarkStopped).await {
             tracing::warn!("the next start will check the database: {err}");
+        }
+        if let Some(token) = &self.lease {
+            // Whoever takes over need not wait for the end of this process.
+            *token.lock().await = None;
         }
     }
 
@@ -309,6 +317,7 @@ fn start_writer(
     let (supervised, arbiter, token) = (builder.supervised(&health), builder.arbiter(), token_slot());
     let (config, database, announce) = (config.writer.clone(), database.clone(), announce.clone());
     let from = inbox.clone();
+    let shared_token = token.clone();
     builder.spawn(&health, move || {
         let (supervised, config, database) = (supervised.clone(), config.clone(), database.clone());
         let (token, announce, inbox, point_first) =
@@ -320,7 +329,7 @@ fn start_writer(
         });
         point(&addr);
     });
-    WriterLinks { inbox, administer, shown, flush }
+    WriterLinks { inbox, administer, shown, flush, token: shared_token }
 }
 
 /// The rules are loaded before anything is let in; RuleCache keeps them up to date.

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use super::AppError;
 
+/// In the data directory.
+pub const LOCK_FILE: &str = "watchpost.lock";
+
 /// An advisory lock on `watchpost.lock`; the kernel gives it back when the process ends, however.
 pub struct DataDirLock {
     _file: File,
@@ -18,7 +21,7 @@ impl DataDirLock {
         std::fs::create_dir_all(data_dir).map_err(unusable)?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true);
-        let file = options.open(data_dir.join("watchpost.lock")).map_err(unusable)?;
+        let file = options.open(data_dir.join(LOCK_FILE)).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(AppError::Locked(path)),

@@ -7,13 +7,13 @@ use super::AppError;
 use super::lock::DataDirLock;
 use crate::config::Config;
 use crate::storage::check::Findings;
-use crate::storage::database::Database;
+use crate::storage::database::{Database, StorageError};
 use crate::storage::{backup, check, restore};
 use crate::supervision::clock::Clock;
 
 /// Copies the database into `to`, whether a server runs on it or not. Blocking.
 pub fn back_up(config: &Config, to: &Path) -> Result<String, AppError> {
-    let database = Database::from_config(&config.storage)?;
+    let database = file_of(config)?;
     let copied = backup::backup(&database, to)?;
     Ok(format!("{}\nwrote {}, {} bytes, checked", summary(&copied.findings), to.display(), copied.size_bytes))
 }
@@ -22,7 +22,7 @@ pub fn back_up(config: &Config, to: &Path) -> Result<String, AppError> {
 /// Blocking.
 pub fn restore(config: &Config, from: &Path) -> Result<String, AppError> {
     let _lock = DataDirLock::take(&config.storage.data_dir)?;
-    let database = Database::from_config(&config.storage)?;
+    let database = file_of(config)?;
     let restored = restore::restore(&database, from, Clock::System.now())?;
     let kept = match &restored.kept {
         Some(kept) => format!("the old database is kept as {}", kept.display()),
@@ -38,7 +38,7 @@ pub fn restore(config: &Config, from: &Path) -> Result<String, AppError> {
 
 /// Looks for faults, whether a server runs or not: the text, and whether all is well. Blocking.
 pub fn check(config: &Config) -> Result<(String, bool), AppError> {
-    let database = Database::from_config(&config.storage)?;
+    let database = file_of(config)?;
     let findings = check::whole(&database)?;
     let mut text = format!("{}\n{}", database.path().display(), summary(&findings));
     for fault in &findings.faults {
@@ -61,4 +61,17 @@ fn summary(findings: &Findings) -> String {
         findings.last_offset,
         findings.epoch
     )
+}
+
+/// These are for files; PostgreSQL has tools of its own for its databases.
+fn file_of(config: &Config) -> Result<Database, AppError> {
+    let database = Database::from_config(&config.storage)?;
+    match database.is_shared() {
+        true => Err(StorageError::Unusable(format!(
+            "{} is not an SQLite file; use PostgreSQL's pg_dump, pg_restore and pg_amcheck",
+            database.name()
+        ))
+        .into()),
+        false => Ok(database),
+    }
 }

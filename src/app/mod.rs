@@ -1,6 +1,7 @@
 //! The composition root: knows everyone, and in which order they come and go.
 
 mod actors;
+pub mod databases;
 mod descriptors;
 mod figures;
 mod http;
@@ -105,7 +106,7 @@ impl App {
         let database = Database::from_config(&config.storage)?;
         let opened = migrate::prepare(&database, &rule_seeds::seeds(), clock.now())?;
         if opened.newly_created {
-            tracing::info!(database = %database.path().display(), "made a new database");
+            tracing::info!(database = database.name(), "made a new database");
         }
         let config = Arc::new(config);
         let (metrics, registry) = Metrics::register();
@@ -167,7 +168,8 @@ impl App {
         pipeline.mark_running().await;
         accepting.store(true, Ordering::Release);
         let shutdown_timeout = Duration::from_secs(config.server.shutdown_timeout_s);
-        let check = opened.stopped_uncleanly && config.storage.check_after_unclean_stop;
+        let check =
+            opened.stopped_uncleanly && !database.is_shared() && config.storage.check_after_unclean_stop;
         let check = check.then(|| IntegrityCheck::begin(&database, &metrics, &integrity));
         Ok(Self {
             addr,

@@ -1,10 +1,10 @@
 //! Reads of tables `alert` and `alert_change` for lists and single alerts.
 
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::events::raw;
 use super::page::{Page, PageLimit, filter_only, filter_only_if};
@@ -108,7 +108,7 @@ pub fn list(
         .filter(alert::raised_ms.le(raised_ms))
         .filter(alert::raised_ms.lt(raised_ms).or(alert::alert_id.lt(alert_id)))
         .order((alert::raised_ms.desc(), alert::alert_id.desc()))
-        .into_boxed::<Sqlite>();
+        .into_boxed::<Db>();
     if let Some(from) = filter.from {
         query = query.filter(alert::raised_ms.ge(from.0));
     }
@@ -154,7 +154,7 @@ pub fn list(
 
 /// One alert, if the caller may see it.
 pub fn get(conn: &mut Conn, scope: &Scope, id: AlertId) -> Result<Option<Alert>, StorageError> {
-    let mut query = alert::table.find(id.0).select(alert::body).into_boxed::<Sqlite>();
+    let mut query = alert::table.find(id.0).select(alert::body).into_boxed::<Db>();
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));
     }
@@ -181,7 +181,7 @@ pub fn changes(
         alert_change::outcome,
         alert_change::quiet,
     );
-    let mut query = alert_change::table.select(columns).into_boxed::<Sqlite>();
+    let mut query = alert_change::table.select(columns).into_boxed::<Db>();
     query = query.filter(alert_change::alert_id.eq(id.0)).order(alert_change::change_offset.desc());
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));
@@ -232,7 +232,7 @@ pub(super) fn open_of_device(
     scope: &Scope,
     device_sn: &DeviceSn,
 ) -> Result<Vec<Box<RawValue>>, StorageError> {
-    let mut query = alert::table.select(alert::body).into_boxed::<Sqlite>();
+    let mut query = alert::table.select(alert::body).into_boxed::<Db>();
     query = query
         .filter(alert::device_sn.eq(device_sn.as_str()))
         .filter(filter_only_if("+is_open"))
@@ -250,7 +250,7 @@ pub(super) fn count_open_of_device(
     scope: &Scope,
     device_sn: &DeviceSn,
 ) -> Result<i64, StorageError> {
-    let mut query = alert::table.count().into_boxed::<Sqlite>();
+    let mut query = alert::table.count().into_boxed::<Db>();
     query = query.filter(alert::device_sn.eq(device_sn.as_str())).filter(alert::is_open);
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));

@@ -6,6 +6,7 @@ use super::command::{CommandError, NewBinding};
 use super::database::{Conn, StorageError};
 use super::owners::{corrupt, owner};
 use super::schema::{customer, device, device_binding, org, person};
+use super::statement::{Bind, Statement};
 use crate::domain::ids::{CustomerId, DeviceSn, OrgId, PersonId};
 use crate::domain::owner::{Owner, Scope};
 use crate::domain::time::UtcMillis;
@@ -94,18 +95,16 @@ pub(super) fn put(
                 device_binding::bound_by.eq(actor),
             ))
             .execute(conn)?;
-        diesel::insert_into(device::table)
-            .values((
-                device::device_sn.eq(binding.device_sn.as_str()),
-                device::customer_id.eq(binding.customer_id.as_str()),
-                device::first_seen_ms.eq(now.0),
-                // It has not been seen yet.
-                device::last_seen_ms.eq(0),
-            ))
-            .on_conflict(device::device_sn)
-            .do_update()
-            .set(device::customer_id.eq(binding.customer_id.as_str()))
-            .execute(conn)?;
+        struct OwnDevice;
+        // One that is new has not been seen yet.
+        const SQL: &str = "INSERT INTO device (device_sn, customer_id, first_seen_ms, last_seen_ms) \
+            VALUES (?, ?, ?, 0) ON CONFLICT (device_sn) DO UPDATE SET customer_id = excluded.customer_id";
+        let binds = [
+            Bind::Text(binding.device_sn.as_str()),
+            Bind::Text(binding.customer_id.as_str()),
+            Bind::BigInt(now.0),
+        ];
+        Statement::<OwnDevice>::new(SQL, &binds).execute(conn)?;
     }
     let owner = owner(conn, &binding.device_sn)?;
     Ok(Put { changed: owner != before, owner })
@@ -147,14 +146,11 @@ fn close(conn: &mut Conn, device_sn: &DeviceSn, actor: &str, now: UtcMillis) -> 
 fn name_customer(conn: &mut Conn, binding: &NewBinding, now: UtcMillis) -> Result<(), StorageError> {
     let id = binding.customer_id.as_str();
     let name = binding.customer_name.as_deref();
-    diesel::insert_into(customer::table)
-        .values((
-            customer::customer_id.eq(id),
-            customer::name.eq(name.unwrap_or(id)),
-            customer::created_ms.eq(now.0),
-        ))
-        .on_conflict_do_nothing()
-        .execute(conn)?;
+    struct InsertCustomer;
+    const SQL: &str =
+        "INSERT INTO customer (customer_id, name, created_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    let binds = [Bind::Text(id), Bind::Text(name.unwrap_or(id)), Bind::BigInt(now.0)];
+    Statement::<InsertCustomer>::new(SQL, &binds).execute(conn)?;
     if let Some(name) = name {
         diesel::update(customer::table.find(id))
             .filter(customer::name.ne(name))
@@ -167,15 +163,16 @@ fn name_customer(conn: &mut Conn, binding: &NewBinding, now: UtcMillis) -> Resul
 fn name_org(conn: &mut Conn, binding: &NewBinding, now: UtcMillis) -> Result<(), StorageError> {
     let Some(id) = binding.org_id.as_ref().map(OrgId::as_str) else { return Ok(()) };
     let name = binding.org_name.as_deref();
-    diesel::insert_into(org::table)
-        .values((
-            org::org_id.eq(id),
-            org::customer_id.eq(binding.customer_id.as_str()),
-            org::name.eq(name.unwrap_or(id)),
-            org::created_ms.eq(now.0),
-        ))
-        .on_conflict_do_nothing()
-        .execute(conn)?;
+    struct InsertOrg;
+    const SQL: &str =
+        "INSERT INTO org (org_id, customer_id, name, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    let binds = [
+        Bind::Text(id),
+        Bind::Text(binding.customer_id.as_str()),
+        Bind::Text(name.unwrap_or(id)),
+        Bind::BigInt(now.0),
+    ];
+    Statement::<InsertOrg>::new(SQL, &binds).execute(conn)?;
     if let Some(name) = name {
         diesel::update(org::table.find(id))
             .filter(org::name.ne(name))
@@ -189,16 +186,17 @@ fn name_person(conn: &mut Conn, binding: &NewBinding, now: UtcMillis) -> Result<
     let Some(id) = binding.person_id.as_ref().map(PersonId::as_str) else { return Ok(()) };
     let org_id = binding.org_id.as_ref().map(OrgId::as_str);
     let name = binding.person_name.as_deref();
-    diesel::insert_into(person::table)
-        .values((
-            person::person_id.eq(id),
-            person::customer_id.eq(binding.customer_id.as_str()),
-            person::org_id.eq(org_id),
-            person::name.eq(name.unwrap_or(id)),
-            person::created_ms.eq(now.0),
-        ))
-        .on_conflict_do_nothing()
-        .execute(conn)?;
+    struct InsertPerson;
+    const SQL: &str = "INSERT INTO person (person_id, customer_id, org_id, name, created_ms) \
+        VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    let binds = [
+        Bind::Text(id),
+        Bind::Text(binding.customer_id.as_str()),
+        Bind::OptionalText(org_id),
+        Bind::Text(name.unwrap_or(id)),
+        Bind::BigInt(now.0),
+    ];
+    Statement::<InsertPerson>::new(SQL, &binds).execute(conn)?;
     if let Some(name) = name {
         diesel::update(person::table.find(id))
             .filter(person::name.ne(name))

@@ -11,15 +11,16 @@ use diesel::prelude::*;
 
 use super::apply::{Applied, apply_change};
 use super::command::{self, Command, CommandError, CommandReply};
+use super::conn::write_transaction;
 use super::database::{Conn, Database, StorageError};
 use super::device_state::find_event;
-use super::rows::{StatusRow, fill_vitals, insert_event, insert_vitals};
-use super::schema::{alert_change, device_status};
-use super::statement::{Bind, Statement};
+use super::rows::{device_binds, fill_vitals, insert_event, insert_status, insert_vitals};
+use super::schema::alert_change;
+use super::statement::Statement;
 use crate::domain::alert::{AlertChange, LoggedChange};
 use crate::domain::identity::EventIdentity;
 use crate::domain::ids::{AlertId, DeviceSn, EventId, Offset};
-use crate::domain::record::{Records, VitalsRecord};
+use crate::domain::record::{EventRecord, Records, VitalsRecord};
 use crate::domain::time::UtcMillis;
 
 /// The write connection and the offset allocator in one: whoever holds it is the writer. It moves
@@ -27,6 +28,9 @@ use crate::domain::time::UtcMillis;
 pub struct WriteToken {
     conn: Conn,
     last_offset: Offset,
+    /// Until then the months that PostgreSQL keeps apart have been made.
+    #[cfg(feature = "postgres")]
+    months_until: UtcMillis,
 }
 
 /// One report, or one operator's action, as the transaction takes it.
@@ -62,9 +66,35 @@ impl WriteToken {
     /// Opens the write connection and reads the last offset from the log.
     pub fn open(database: &Database) -> Result<Self, StorageError> {
         let mut conn = database.open_writer()?;
+        super::migrate::refuse_superseded(&mut conn, database)?;
         let last: Option<Offset> =
             alert_change::table.select(diesel::dsl::max(alert_change::change_offset)).first(&mut conn)?;
-        Ok(Self { conn, last_offset: last.unwrap_or(0) })
+        Ok(Self {
+            conn,
+            last_offset: last.unwrap_or(0),
+            #[cfg(feature = "postgres")]
+            months_until: UtcMillis(0),
+        })
+    }
+
+    /// Makes the months ahead in which what comes now will be kept. Without them it is stored all
+    /// the same, in the partition for the rest.
+    #[cfg(feature = "postgres")]
+    fn make_months(&mut self, entries: &[Entry<'_>]) {
+        const AHEAD_MS: i64 = 35 * 24 * 3_600_000;
+        let Conn::Postgres(conn) = &mut self.conn else { return };
+        let received = entries.iter().filter_map(|entry| entry.records).map(|records| records.received_at);
+        let Some(newest) = received.max() else { return };
+        if newest.0 + AHEAD_MS < self.months_until.0 {
+            return;
+        }
+        match super::postgres::partitions::make_ahead(conn, newest) {
+            Ok(until) => self.months_until = until,
+            Err(err) => {
+                tracing::warn!("the partitions of the next months could not be made: {err}");
+                self.months_until = UtcMillis(newest.0 + AHEAD_MS + 3_600_000);
+            }
+        }
     }
 
     pub fn last_offset(&self) -> Offset {
@@ -75,13 +105,18 @@ impl WriteToken {
     /// batch may be tried again.
     pub fn commit(&mut self, entries: &[Entry<'_>]) -> Result<Committed, StorageError> {
         crate::fail_point!("storage::begin", |_| Err(StorageError::Unusable("a fail point".into())));
+        #[cfg(feature = "postgres")]
+        self.make_months(entries);
         let start = self.last_offset;
-        let (committed, last) = self.conn.immediate_transaction(|conn| {
+        let (committed, last) = write_transaction(&mut self.conn, |conn| {
             let mut committed = Committed::default();
             let mut last = start;
             let mut renamed: HashMap<AlertId, AlertId> = HashMap::new();
             let mut batch = Batch::default();
             for entry in entries {
+                if entry.unasked.is_some() {
+                    batch.store_events(conn)?;
+                }
                 if let Some(known) = look_up(conn, entry)? {
                     committed.stored.push(known);
                     continue;
@@ -114,7 +149,7 @@ impl WriteToken {
 
     /// Runs an administrative command in a transaction of its own.
     pub fn execute(&mut self, command: Command, now: UtcMillis) -> Result<CommandReply, CommandError> {
-        self.conn.immediate_transaction(|conn| {
+        write_transaction(&mut self.conn, |conn| {
             crate::fail_point!("storage::command");
             command::execute(conn, command, now)
         })
@@ -130,35 +165,62 @@ fn look_up(conn: &mut Conn, entry: &Entry<'_>) -> Result<Option<Stored>, Storage
 
 /// What is written once per batch and key, whatever the number of reports.
 #[derive(Default)]
-struct Batch {
+struct Batch<'a> {
+    /// Events that go into PostgreSQL together.
+    #[cfg(feature = "postgres")]
+    events: Vec<(&'a EventRecord, Option<AlertId>)>,
+    #[cfg(not(feature = "postgres"))]
+    events: std::marker::PhantomData<&'a EventRecord>,
     devices: HashMap<DeviceSn, Records>,
     samples: Vec<VitalsRecord>,
     sample_index: HashMap<(DeviceSn, UtcMillis), usize>,
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
+    /// Stores an event, or keeps it for [`Batch::store_events`].
+    fn event(
+        &mut self,
+        conn: &mut Conn,
+        event: &'a EventRecord,
+        alert_id: Option<AlertId>,
+    ) -> QueryResult<()> {
+        #[cfg(feature = "postgres")]
+        if let Conn::Postgres(_) = conn {
+            self.events.push((event, alert_id));
+            return Ok(());
+        }
+        insert_event(conn, event, alert_id).map(|_| ())
+    }
+
+    /// Stores the events that wait: before somebody looks for one of them, and at the end.
+    fn store_events(&mut self, conn: &mut Conn) -> QueryResult<()> {
+        #[cfg(feature = "postgres")]
+        if let Conn::Postgres(conn) = conn {
+            super::postgres::rows::insert_events(conn, &std::mem::take(&mut self.events))?;
+        }
+        let _ = conn;
+        Ok(())
+    }
+
     /// Stores the event of an entry and keeps the rest for later. Answers the alert that the event
     /// now names.
     fn take(
         &mut self,
         conn: &mut Conn,
-        entry: &Entry<'_>,
+        entry: &Entry<'a>,
         renamed: &HashMap<AlertId, AlertId>,
     ) -> Result<Option<AlertId>, StorageError> {
         let Some(records) = entry.records else { return Ok(None) };
         let mut alert_id = None;
         if let Some(event) = &records.event {
             alert_id = event.alert_id.map(|id| renamed.get(&id).copied().unwrap_or(id));
-            insert_event(conn, event, alert_id)?;
+            self.event(conn, event, alert_id)?;
         }
         for sample in &records.vitals {
             merge_sample(&mut self.samples, &mut self.sample_index, sample);
         }
         if let Some(status) = &records.status {
-            diesel::insert_into(device_status::table)
-                .values(StatusRow::new(status))
-                .on_conflict_do_nothing()
-                .execute(conn)?;
+            insert_status(conn, status)?;
         }
         if records.touch_device {
             self.touch(records);
@@ -178,7 +240,14 @@ impl Batch {
             .or_insert_with(|| Records { event: None, vitals: vec![], status: None, ..records.clone() });
     }
 
-    fn store(&self, conn: &mut Conn) -> Result<(), StorageError> {
+    fn store(&mut self, conn: &mut Conn) -> Result<(), StorageError> {
+        self.store_events(conn)?;
+        #[cfg(feature = "postgres")]
+        if let Conn::Postgres(conn) = conn {
+            super::postgres::rows::store_vitals(conn, &self.samples)?;
+            super::postgres::rows::upsert_devices(conn, self.devices.values())?;
+            return Ok(());
+        }
         for sample in &self.samples {
             store_vitals(conn, sample)?;
         }
@@ -235,19 +304,13 @@ fn upsert_device(conn: &mut Conn, records: &Records) -> QueryResult<usize> {
     struct UpsertDevice;
     const SQL: &str = "INSERT INTO device (device_sn, customer_id, first_seen_ms, last_seen_ms, worn, worn_ms) \
         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device_sn) DO UPDATE SET last_seen_ms = excluded.last_seen_ms, \
-        worn = CASE WHEN excluded.worn IS NULL OR (worn IS NOT NULL AND excluded.worn_ms < worn_ms) \
-        THEN worn ELSE excluded.worn END, \
-        worn_ms = CASE WHEN excluded.worn IS NULL OR (worn IS NOT NULL AND excluded.worn_ms < worn_ms) \
-        THEN worn_ms ELSE excluded.worn_ms END";
-    let binds = [
-        Bind::Text(records.device_sn.as_str()),
-        Bind::Text(records.customer_id.as_str()),
-        Bind::BigInt(records.received_at.0),
-        Bind::BigInt(records.received_at.0),
-        Bind::OptionalBool(records.worn.map(|(worn, _)| worn)),
-        Bind::BigInt(records.worn.map_or(0, |(_, at)| at.0)),
-    ];
-    Statement::<UpsertDevice>::new(SQL, &binds).execute(conn)
+        worn = CASE WHEN excluded.worn IS NULL \
+        OR (device.worn IS NOT NULL AND excluded.worn_ms < device.worn_ms) \
+        THEN device.worn ELSE excluded.worn END, \
+        worn_ms = CASE WHEN excluded.worn IS NULL \
+        OR (device.worn IS NOT NULL AND excluded.worn_ms < device.worn_ms) \
+        THEN device.worn_ms ELSE excluded.worn_ms END";
+    Statement::<UpsertDevice>::new(SQL, &device_binds(records)).execute(conn)
 }
 
 /// Devices among `committed` whose shard has to reload them, each once.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
+use diesel::r2d2::{ManageConnection, Pool, R2D2Connection};
 use tokio::sync::Semaphore;
 
 use crate::config::StorageConfig;
@@ -14,16 +14,23 @@ use crate::config::StorageConfig;
 /// table at each commit (64 MiB took a tenth of the writer's time).
 const WRITER_CACHE_KIB: u32 = 16_384;
 
-/// One connection. The only database here is SQLite.
-pub type Conn = SqliteConnection;
+pub use super::conn::Conn;
 
 /// Why storage did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     #[error("open database {}: {message}; choose another --data-dir or --database-url", path.display())]
     Open { path: PathBuf, message: String },
-    #[error("database URL {url:?} is not supported; use sqlite:PATH")]
+    #[error("database URL {url:?} is not supported; use {}", supported())]
     UnknownUrl { url: String },
+    /// The server of the database is not to be reached; it may come back.
+    #[error("connect to {name}: {message}")]
+    Away { name: String, message: String },
+    #[error("another watchpost writes to {name}; stop that one or choose another --database-url")]
+    Leased { name: String },
+    /// What this process holds in memory is not what the database says any more.
+    #[error("another watchpost has written to {name} since this one lost it; start this one anew")]
+    Superseded { name: String },
     #[error("{0}")]
     Unusable(String),
     #[error("query: {0}")]
@@ -36,31 +43,76 @@ pub enum StorageError {
     Panicked(String),
 }
 
+impl StorageError {
+    /// True if the same may succeed a little later, and the database is what is missing.
+    pub fn is_transient(&self) -> bool {
+        use diesel::result::{DatabaseErrorKind, Error};
+        match self {
+            StorageError::Away { .. } | StorageError::Leased { .. } | StorageError::Busy => true,
+            StorageError::Query(Error::BrokenTransactionManager) => true,
+            StorageError::Query(Error::DatabaseError(kind, info)) => match kind {
+                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::SerializationFailure => true,
+                DatabaseErrorKind::ReadOnlyTransaction => true,
+                // PostgreSQL's own words; its codes do not come through.
+                _ => [
+                    "terminating connection",
+                    "server closed the connection",
+                    "no connection to the server",
+                    "canceling statement due to",
+                    "the database system is",
+                    "could not receive data from server",
+                    "could not send data to server",
+                    "SSL connection has been closed",
+                ]
+                .iter()
+                .any(|sign| info.message().contains(sign)),
+            },
+            _ => false,
+        }
+    }
+}
+
+fn supported() -> &'static str {
+    match cfg!(feature = "postgres") {
+        true => "sqlite:PATH or postgres://USER@HOST/DATABASE",
+        false => "sqlite:PATH (postgres:// needs a build with the feature `postgres`)",
+    }
+}
+
 /// Where the database is.
 #[derive(Debug, Clone)]
 pub struct Database {
-    path: PathBuf,
+    place: Place,
     busy_timeout_ms: u32,
     checkpoint_pages: u32,
     checkpoint_interval: Duration,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    File(PathBuf),
+    #[cfg(feature = "postgres")]
+    Server(super::postgres::Server),
 }
 
 impl Database {
     /// From the URL, or the default file in the data directory. An unknown scheme is refused, so
     /// that a mistyped URL never makes a new, empty database.
     pub fn from_config(config: &StorageConfig) -> Result<Self, StorageError> {
-        let path = match config.database_url.as_str() {
-            "" => config.data_dir.join("watchpost.db"),
+        let place = match config.database_url.as_str() {
+            "" => Place::File(config.data_dir.join("watchpost.db")),
+            #[cfg(feature = "postgres")]
+            url if super::postgres::is_ours(url) => Place::Server(super::postgres::Server::new(config)),
             url => match url.strip_prefix("sqlite:") {
                 Some(path) if !path.trim_start_matches('/').is_empty() => {
                     // sqlite:///abs and sqlite:rel and sqlite:/abs
-                    PathBuf::from(path.strip_prefix("//").unwrap_or(path))
+                    Place::File(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
                 }
-                _ => return Err(StorageError::UnknownUrl { url: config.database_url.clone() }),
+                _ => return Err(StorageError::UnknownUrl { url: masked_url(&config.database_url) }),
             },
         };
         Ok(Self {
-            path,
+            place,
             busy_timeout_ms: config.busy_timeout_ms,
             checkpoint_pages: config.checkpoint_pages,
             checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
@@ -71,24 +123,63 @@ impl Database {
     pub fn at(path: PathBuf) -> Self {
         let config = StorageConfig::default();
         Self {
-            path,
+            place: Place::File(path),
             busy_timeout_ms: config.busy_timeout_ms,
             checkpoint_pages: config.checkpoint_pages,
             checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
         }
     }
 
+    /// The file of an SQLite database; empty for PostgreSQL.
     pub fn path(&self) -> &Path {
-        &self.path
+        match &self.place {
+            Place::File(path) => path,
+            #[cfg(feature = "postgres")]
+            Place::Server(_) => Path::new(""),
+        }
     }
 
-    /// How often the log is moved into the file beside the writer.
-    pub fn checkpoint_interval(&self) -> Duration {
-        self.checkpoint_interval
+    /// What it is called in logs and errors; never with a password.
+    pub fn name(&self) -> String {
+        match &self.place {
+            Place::File(path) => path.display().to_string(),
+            #[cfg(feature = "postgres")]
+            Place::Server(server) => server.name().to_owned(),
+        }
     }
 
-    /// A connection that may write. Only migrations and the writer's token ask for one.
+    /// Which process this is among those that write to the same database; `None` where there can be
+    /// only one.
+    pub(super) fn holder(&self) -> Option<&str> {
+        match &self.place {
+            Place::File(_) => None,
+            #[cfg(feature = "postgres")]
+            Place::Server(server) => Some(server.holder()),
+        }
+    }
+
+    /// True if other processes could write to it: then the session that writes holds a lease.
+    pub fn is_shared(&self) -> bool {
+        self.holder().is_some()
+    }
+
+    /// How often the log is moved into the file beside the writer; `None` where the database does
+    /// that itself.
+    pub fn checkpoint_interval(&self) -> Option<Duration> {
+        match &self.place {
+            Place::File(_) => Some(self.checkpoint_interval),
+            #[cfg(feature = "postgres")]
+            Place::Server(_) => None,
+        }
+    }
+
+    /// A connection that may write. Only migrations and the writer's token ask for one. Where other
+    /// processes could write too it holds the lease: there is one such connection at a time.
     pub(super) fn open_writer(&self) -> Result<Conn, StorageError> {
+        #[cfg(feature = "postgres")]
+        if let Place::Server(server) = &self.place {
+            return server.open_writer().map(Conn::Postgres);
+        }
         let mut conn = self.establish()?;
         let checkpoint = format!("wal_autocheckpoint = {}", self.checkpoint_pages);
         let cache = format!("cache_size = -{WRITER_CACHE_KIB}");
@@ -100,18 +191,41 @@ impl Database {
 
     /// A connection to a file that must be there: for checks and copies.
     pub(super) fn open_existing(&self) -> Result<Conn, StorageError> {
-        if let Err(err) = std::fs::metadata(&self.path) {
-            return Err(StorageError::Open { path: self.path.clone(), message: err.to_string() });
+        if let Err(err) = std::fs::metadata(self.path()) {
+            return Err(StorageError::Open { path: self.path().into(), message: err.to_string() });
         }
         let mut conn = self.establish()?;
         self.pragmas(&mut conn, &[])?;
         Ok(conn)
     }
 
+    /// A connection that changes tables beside a server: without the lease.
+    #[cfg(feature = "postgres")]
+    pub(super) fn open_beside(&self) -> Result<Conn, StorageError> {
+        match &self.place {
+            Place::Server(server) => server.open_beside().map(Conn::Postgres),
+            Place::File(_) => self.open_writer(),
+        }
+    }
+
+    /// A connection that only reads, each transaction of it one state of the database.
+    pub(super) fn open_reader(&self) -> Result<Conn, StorageError> {
+        #[cfg(feature = "postgres")]
+        if let Place::Server(server) = &self.place {
+            return server.open_reader().map(Conn::Postgres);
+        }
+        let mut conn = self.establish()?;
+        self.pragmas(&mut conn, &["query_only = ON"])?;
+        Ok(conn)
+    }
+
     fn establish(&self) -> Result<Conn, StorageError> {
-        let path = self.path.to_string_lossy();
-        SqliteConnection::establish(&path)
-            .map_err(|err| StorageError::Open { path: self.path.clone(), message: err.to_string() })
+        let path = self.path().to_path_buf();
+        let conn = diesel::SqliteConnection::establish(&path.to_string_lossy());
+        let conn = conn.map_err(|err| StorageError::Open { path, message: err.to_string() })?;
+        #[cfg(feature = "postgres")]
+        let conn = Conn::Sqlite(conn);
+        Ok(conn)
     }
 
     /// One PRAGMA a statement, and the busy timeout first: the others can meet a lock themselves.
@@ -120,32 +234,58 @@ impl Database {
         for pragma in std::iter::once(busy.as_str()).chain(pragmas.iter().copied()) {
             diesel::sql_query(format!("PRAGMA {pragma}"))
                 .execute(conn)
-                .map_err(|err| StorageError::Open { path: self.path.clone(), message: err.to_string() })?;
+                .map_err(|err| StorageError::Open { path: self.path().into(), message: err.to_string() })?;
         }
         Ok(())
     }
 }
 
-#[derive(Debug)]
-struct ReadOnly {
-    busy_timeout_ms: u32,
+/// A URL without its password.
+pub(super) fn masked_url(url: &str) -> String {
+    match url.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
+        Some((scheme, Some((credentials, host)))) => {
+            let user = credentials.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}")
+        }
+        _ => url.to_owned(),
+    }
 }
 
-impl CustomizeConnection<Conn, diesel::r2d2::Error> for ReadOnly {
-    fn on_acquire(&self, conn: &mut Conn) -> Result<(), diesel::r2d2::Error> {
-        let pragmas =
-            [format!("PRAGMA busy_timeout = {}", self.busy_timeout_ms), "PRAGMA query_only = ON".into()];
-        for pragma in pragmas {
-            diesel::sql_query(pragma).execute(conn).map_err(diesel::r2d2::Error::QueryError)?;
-        }
-        Ok(())
+/// Bytes that the database takes, where there is no file of which one could ask.
+pub fn size_bytes(conn: &mut Conn) -> Result<Option<i64>, StorageError> {
+    if !super::conn::is_postgres(conn) {
+        return Ok(None);
+    }
+    let size = diesel::dsl::sql::<diesel::sql_types::BigInt>("pg_database_size(current_database())");
+    Ok(Some(diesel::select(size).get_result(conn)?))
+}
+
+/// Makes the connections of the pool.
+#[derive(Debug)]
+struct ReadOnly(Database);
+
+impl ManageConnection for ReadOnly {
+    type Connection = Conn;
+    type Error = diesel::r2d2::Error;
+
+    fn connect(&self) -> Result<Conn, Self::Error> {
+        let bad = |err: StorageError| diesel::ConnectionError::BadConnection(err.to_string());
+        self.0.open_reader().map_err(|err| diesel::r2d2::Error::ConnectionError(bad(err)))
+    }
+
+    fn is_valid(&self, conn: &mut Conn) -> Result<(), Self::Error> {
+        conn.ping().map_err(diesel::r2d2::Error::QueryError)
+    }
+
+    fn has_broken(&self, conn: &mut Conn) -> bool {
+        std::thread::panicking() || conn.is_broken()
     }
 }
 
 /// The read connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Readers {
-    pool: Pool<ConnectionManager<Conn>>,
+    pool: Pool<ReadOnly>,
     /// One permit per connection: requests queue here without holding a thread.
     turns: Arc<Semaphore>,
     timeout: Duration,
@@ -153,14 +293,12 @@ pub struct Readers {
 
 impl Readers {
     pub fn open(database: &Database, config: &StorageConfig) -> Result<Self, StorageError> {
-        let manager = ConnectionManager::<Conn>::new(database.path.to_string_lossy());
         let timeout = Duration::from_millis(config.reader_timeout_ms);
         let pool = Pool::builder()
             .max_size(config.readers)
             .connection_timeout(timeout)
-            .connection_customizer(Box::new(ReadOnly { busy_timeout_ms: config.busy_timeout_ms }))
-            .build(manager)
-            .map_err(|err| StorageError::Open { path: database.path.clone(), message: err.to_string() })?;
+            .build(ReadOnly(database.clone()))
+            .map_err(|err| StorageError::Away { name: database.name(), message: err.to_string() })?;
         Ok(Self { pool, turns: Arc::new(Semaphore::new(config.readers as usize)), timeout })
     }
 

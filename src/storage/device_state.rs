@@ -6,8 +6,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, Text};
 
 use super::apply::parse_alert;
+use super::conn::is_postgres;
 use super::database::{Conn, StorageError};
 use super::schema::{device, event};
+use super::statement::TextsQuery;
 use crate::domain::device::{DeviceState, Wear};
 use crate::domain::identity::EventIdentity;
 use crate::domain::ids::{AlertId, DeviceSn, EventId};
@@ -104,11 +106,12 @@ pub fn load(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<LoadedDevice>, 
     }
 
     // Left to itself SQLite takes the index of all alerts of a device, open or not.
+    let index = if is_postgres(conn) { "" } else { "INDEXED BY alert_open " };
     let open = format!(
-        "SELECT device_sn, body FROM alert INDEXED BY alert_open WHERE is_open AND device_sn IN ({})",
+        "SELECT device_sn, body FROM alert {index}WHERE is_open AND device_sn IN ({})",
         placeholders(names.len())
     );
-    for OpenAlert { device_sn: sn, body } in bind_texts(open, &names).load(conn)? {
+    for OpenAlert { device_sn: sn, body } in TextsQuery::new(open, &names).load(conn)? {
         if let Some(loaded) = states.get_mut(sn.as_str()) {
             // The serial that strangers share has alerts and no row of its own.
             loaded.known = true;
@@ -129,13 +132,10 @@ fn load_events(
 ) -> Result<(), StorageError> {
     let wanted = wanted(names.len());
     let columns = "e.event_id, e.device_sn, e.received_ms, e.identity_hash, e.alert_id";
-    let by_id = format!(
-        "{wanted} SELECT {columns} FROM wanted d JOIN event e ON e.device_sn = d.device_sn AND e.event_id IN \
-         (SELECT x.event_id FROM event x WHERE x.device_sn = d.device_sn \
-          ORDER BY x.event_id DESC LIMIT {EVENTS_MAX})"
-    );
+    let newest = format!("x.device_sn = d.device_sn ORDER BY x.event_id DESC LIMIT {EVENTS_MAX}");
+    let by_id = format!("{wanted} SELECT {columns} {}", newest_of(conn, "event e", "event_id", &newest));
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for row in bind_texts(by_id, names).load::<EventKey>(conn)? {
+    for row in TextsQuery::new(by_id, names).load::<EventKey>(conn)? {
         *counts.entry(row.device_sn.clone()).or_default() += 1;
         remember(states, row)?;
     }
@@ -144,13 +144,13 @@ fn load_events(
             loaded.state.events.mark_incomplete(true, false);
         }
     }
-    let by_hash = format!(
-        "{wanted} SELECT {columns} FROM wanted d JOIN event e ON e.device_sn = d.device_sn AND e.event_id IN \
-         (SELECT x.event_id FROM event x WHERE x.device_sn = d.device_sn AND x.identity_hash IS NOT NULL \
-          ORDER BY x.received_ms DESC LIMIT {EVENTS_MAX})"
+    let newest = format!(
+        "x.device_sn = d.device_sn AND x.identity_hash IS NOT NULL \
+         ORDER BY x.received_ms DESC LIMIT {EVENTS_MAX}"
     );
+    let by_hash = format!("{wanted} SELECT {columns} {}", newest_of(conn, "event e", "event_id", &newest));
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for row in bind_texts(by_hash, names).load::<EventKey>(conn)? {
+    for row in TextsQuery::new(by_hash, names).load::<EventKey>(conn)? {
         *counts.entry(row.device_sn.clone()).or_default() += 1;
         remember(states, row)?;
     }
@@ -182,15 +182,15 @@ fn load_samples(
     states: &mut HashMap<&str, LoadedDevice>,
 ) -> Result<(), StorageError> {
     let wanted = wanted(names.len());
+    let newest = format!("x.device_sn = d.device_sn ORDER BY x.measured_ms DESC LIMIT {SAMPLES_MAX}");
     let query = format!(
         "{wanted} SELECT v.device_sn, v.measured_ms, v.heart_rate, v.blood_oxygen, v.body_temperature, \
          v.blood_pressure_systolic, v.blood_pressure_diastolic, v.stress, v.step, v.distance, v.calorie, \
-         v.worn, v.identity_hash FROM wanted d JOIN vitals v ON v.device_sn = d.device_sn AND v.measured_ms IN \
-         (SELECT x.measured_ms FROM vitals x WHERE x.device_sn = d.device_sn \
-          ORDER BY x.measured_ms DESC LIMIT {SAMPLES_MAX})"
+         v.worn, v.identity_hash {}",
+        newest_of(conn, "vitals v", "measured_ms", &newest)
     );
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for row in bind_texts(query, names).load::<SampleRow>(conn)? {
+    for row in TextsQuery::new(query, names).load::<SampleRow>(conn)? {
         let Some(loaded) = states.get_mut(row.device_sn.as_str()) else { continue };
         let mut metrics = Metrics::default();
         for (metric, value) in [
@@ -265,17 +265,19 @@ fn wanted(count: usize) -> String {
     format!("WITH wanted (device_sn) AS (VALUES {})", vec!["(?)"; count].join(","))
 }
 
-fn placeholders(count: usize) -> String {
-    vec!["?"; count].join(",")
+/// Some newest rows of each wanted device. In SQLite their keys are picked first, and a row is found by
+/// its key; PostgreSQL would do so for each row that the device has, and joins sideways instead.
+fn newest_of(conn: &Conn, table_and_alias: &str, key: &str, newest: &str) -> String {
+    let (table, alias) = table_and_alias.split_once(' ').unwrap_or((table_and_alias, "t"));
+    if is_postgres(conn) {
+        return format!("FROM wanted d CROSS JOIN LATERAL (SELECT * FROM {table} x WHERE {newest}) {alias}");
+    }
+    format!(
+        "FROM wanted d JOIN {table} {alias} ON {alias}.device_sn = d.device_sn AND {alias}.{key} IN \
+         (SELECT x.{key} FROM {table} x WHERE {newest})"
+    )
 }
 
-fn bind_texts<'a>(
-    query: String,
-    texts: &[&'a str],
-) -> diesel::query_builder::BoxedSqlQuery<'a, diesel::sqlite::Sqlite, diesel::query_builder::SqlQuery> {
-    let mut query = diesel::sql_query(query).into_boxed();
-    for text in texts {
-        query = query.bind::<Text, _>(*text);
-    }
-    query
+fn placeholders(count: usize) -> String {
+    vec!["?"; count].join(",")
 }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::history::{self, Place};
 use super::page::{Page, PageLimit, filter_only};
@@ -63,7 +63,7 @@ pub struct DeviceSummary {
 
 /// What the device last said about itself.
 #[derive(Debug, Clone, Serialize, Queryable, Selectable)]
-#[diesel(table_name = device_status, check_for_backend(Sqlite))]
+#[diesel(table_name = device_status, check_for_backend(Db))]
 pub struct PresentStatus {
     #[serde(skip)]
     reported_ms: i64,
@@ -175,7 +175,7 @@ fn chunk_of(
     after: Option<&DeviceSn>,
     rows: usize,
 ) -> Result<Vec<Known>, StorageError> {
-    let mut query = device::table.select(COLUMNS).into_boxed::<Sqlite>();
+    let mut query = device::table.select(COLUMNS).into_boxed::<Db>();
     query = query.filter(device::device_sn.gt(after.map_or("", DeviceSn::as_str))).order(device::device_sn);
     if let Some(customer) = customer {
         query = query.filter(device::customer_id.eq(customer.as_str()));
@@ -285,7 +285,7 @@ pub fn get(
 
 fn find(conn: &mut Conn, scope: &Scope, device_sn: &DeviceSn) -> Result<Option<Known>, StorageError> {
     let mut query =
-        device::table.filter(device::device_sn.eq(device_sn.as_str())).select(COLUMNS).into_boxed::<Sqlite>();
+        device::table.filter(device::device_sn.eq(device_sn.as_str())).select(COLUMNS).into_boxed::<Db>();
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));
     }
@@ -341,7 +341,7 @@ fn last_vitals(
             (vitals::stress, vitals::step, vitals::distance, vitals::calorie),
             (vitals::latitude, vitals::longitude, vitals::altitude),
         ))
-        .into_boxed::<Sqlite>();
+        .into_boxed::<Db>();
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));
     }

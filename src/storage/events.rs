@@ -1,10 +1,10 @@
 //! Reads of table `event`.
 
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::page::{Page, PageLimit, filter_only};
 use super::schema::event;
@@ -55,7 +55,7 @@ pub struct StoredEvent {
 }
 
 #[derive(Queryable, Selectable)]
-#[diesel(table_name = event, check_for_backend(Sqlite))]
+#[diesel(table_name = event, check_for_backend(Db))]
 struct EventRow {
     event_id: Vec<u8>,
     device_sn: String,
@@ -95,7 +95,7 @@ pub fn list(
     let before = before.map(|id| id.0);
     let upper = before.into_iter().chain(to).min().unwrap_or([0xff; 16]);
 
-    let mut query = event::table.select(EventRow::as_select()).into_boxed::<Sqlite>();
+    let mut query = event::table.select(EventRow::as_select()).into_boxed::<Db>();
     query = query.filter(event::event_id.lt(upper.to_vec())).order(event::event_id.desc());
     if let Some(from) = filter.from {
         let lower = id_prefix(from.0.saturating_sub(ZONE_OFFSET_MAX_MS));
@@ -138,7 +138,7 @@ fn type_key(event_type: &str) -> String {
 /// one index.
 pub(super) fn count(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> QueryResult<i64> {
     let (from, to) = (id_prefix(from_ms).to_vec(), id_prefix(to_ms).to_vec());
-    let mut query = event::table.count().into_boxed::<Sqlite>();
+    let mut query = event::table.count().into_boxed::<Db>();
     query = query.filter(event::event_id.ge(from)).filter(event::event_id.lt(to));
     if let Some(customer) = scope.customer() {
         query = query.filter(event::customer_id.eq(customer.as_str()));

@@ -3,9 +3,9 @@
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Double, Nullable};
-use diesel::sqlite::Sqlite;
 use serde::Serialize;
 
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::events::{ZONE_OFFSET_MAX_MS, id_prefix};
 use super::page::{filter_only, filter_only_if};
@@ -95,7 +95,7 @@ pub fn series(
     let mut query = vitals::table
         .group_by(sql::<BigInt>("at_step"))
         .select(sql::<(BigInt, Values, Values, Values)>(&columns))
-        .into_boxed::<Sqlite>();
+        .into_boxed::<Db>();
     query = query
         .filter(vitals::device_sn.eq(device_sn.as_str()))
         .filter(vitals::measured_ms.ge(window.from.0))
@@ -196,7 +196,7 @@ fn event_places(
     type Row = (i64, Option<f64>, Option<f64>, String);
     let lower = id_prefix(window.from.0.saturating_sub(ZONE_OFFSET_MAX_MS));
     let columns = (event::occurred_ms, event::latitude, event::longitude, event::event_type);
-    let mut query = event::table.select(columns).into_boxed::<Sqlite>();
+    let mut query = event::table.select(columns).into_boxed::<Db>();
     query = query
         .filter(event::device_sn.eq(device_sn.as_str()))
         .filter(event::event_id.ge(lower.to_vec()))
@@ -224,7 +224,7 @@ fn vitals_places(
 ) -> Result<Vec<Place>, StorageError> {
     type Row = (i64, Option<f64>, Option<f64>);
     let columns = (vitals::measured_ms, vitals::latitude, vitals::longitude);
-    let mut query = vitals::table.select(columns).into_boxed::<Sqlite>();
+    let mut query = vitals::table.select(columns).into_boxed::<Db>();
     query = query
         .filter(vitals::device_sn.eq(device_sn.as_str()))
         .filter(vitals::measured_ms.ge(window.from.0))
@@ -243,7 +243,7 @@ fn place(at: i64, latitude: Option<f64>, longitude: Option<f64>) -> Option<Place
 }
 
 fn is_visible(conn: &mut Conn, scope: &Scope, device_sn: &DeviceSn) -> Result<bool, StorageError> {
-    let mut query = device::table.select(device::device_sn).into_boxed::<Sqlite>();
+    let mut query = device::table.select(device::device_sn).into_boxed::<Db>();
     query = query.filter(device::device_sn.eq(device_sn.as_str()));
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));

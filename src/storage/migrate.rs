@@ -1,15 +1,22 @@
 //! Bringing a database to this version's schema, and refusing what is not ours.
 
+use diesel::migration::MigrationSource;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use super::conn::write_transaction;
 use super::database::{Conn, Database, StorageError};
 use super::schema::meta;
+use super::statement::{Bind, Statement};
 use crate::domain::rule::Rule;
 use crate::domain::time::UtcMillis;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+#[cfg(feature = "postgres")]
+const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+/// In `meta` of a database that several processes could write to: the one that does.
+pub(super) const HOLDER: &str = "holder";
 /// Marks the file as ours: "wpst" in SQLite's header.
 const APPLICATION_ID: i64 = 0x7770_7374;
 
@@ -38,12 +45,49 @@ pub struct Opened {
 
 /// Creates or upgrades the database. `seeds` are inserted once, when it is created.
 pub fn prepare(database: &Database, seeds: &[Rule], now: UtcMillis) -> Result<Opened, StorageError> {
+    let opened = prepare_any(database, seeds, now)?;
+    #[cfg(feature = "postgres")]
+    refuse_half_a_copy(database)?;
+    Ok(opened)
+}
+
+/// The same for the target of a copy, which may be half of one already.
+#[cfg(feature = "postgres")]
+pub(super) fn prepare_copy(database: &Database, now: UtcMillis) -> Result<Opened, StorageError> {
+    prepare_any(database, &[], now)
+}
+
+#[cfg(feature = "postgres")]
+fn refuse_half_a_copy(database: &Database) -> Result<(), StorageError> {
+    let mut conn = database.open_reader()?;
+    let mark: Option<String> = meta::table
+        .find(super::postgres::copy::UNFINISHED)
+        .select(meta::value)
+        .first(&mut conn)
+        .optional()?;
+    match mark {
+        None => Ok(()),
+        Some(_) => Err(StorageError::Unusable(format!(
+            "the copy into {} has not ended; run `watchpost copy` again",
+            database.name()
+        ))),
+    }
+}
+
+fn prepare_any(database: &Database, seeds: &[Rule], now: UtcMillis) -> Result<Opened, StorageError> {
     let mut conn = database.open_writer()?;
-    refuse_foreign(&mut conn, database)?;
-    conn.run_pending_migrations(MIGRATIONS)
-        .map_err(|err| StorageError::Unusable(format!("migrate {}: {err}", database.path().display())))?;
-    diesel::sql_query(format!("PRAGMA application_id = {APPLICATION_ID}")).execute(&mut conn)?;
-    conn.immediate_transaction(|conn| {
+    let name = database.name();
+    #[cfg(feature = "postgres")]
+    match &mut conn {
+        Conn::Sqlite(conn) => upgrade_file(conn, &name)?,
+        Conn::Postgres(conn) => upgrade_server(conn, &name, now)?,
+    }
+    #[cfg(not(feature = "postgres"))]
+    upgrade_file(&mut conn, &name)?;
+    write_transaction(&mut conn, |conn| {
+        if let Some(holder) = database.holder() {
+            take_over(conn, holder)?;
+        }
         let known: Option<String> = meta::table.find("epoch").select(meta::value).first(conn).optional()?;
         let stopped_uncleanly = super::running::is_set(conn)?;
         if let Some(epoch) = known {
@@ -69,7 +113,79 @@ pub(super) fn new_epoch() -> Result<String, StorageError> {
 
 /// A file of another program, or of a newer version of ours, is never touched.
 pub(super) fn refuse_foreign(conn: &mut Conn, database: &Database) -> Result<(), StorageError> {
-    let path = database.path().display();
+    let name = database.name();
+    #[cfg(feature = "postgres")]
+    let Conn::Sqlite(conn) = conn else {
+        return Err(StorageError::Unusable(format!("{name} is no SQLite file")));
+    };
+    refuse_foreign_file(conn, &name)?;
+    refuse_newer(conn, MIGRATIONS, &name)
+}
+
+/// Whoever wrote here before has to start anew: what it holds in memory is not what is stored.
+fn take_over(conn: &mut Conn, holder: &str) -> QueryResult<usize> {
+    struct PutHolder;
+    const SQL: &str =
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    Statement::<PutHolder>::new(SQL, &[Bind::Text(HOLDER), Bind::Text(holder)]).execute(conn)
+}
+
+/// Refuses to write if another process has become the writer since this one was prepared.
+pub(super) fn refuse_superseded(conn: &mut Conn, database: &Database) -> Result<(), StorageError> {
+    let Some(holder) = database.holder() else { return Ok(()) };
+    let present: Option<String> = meta::table.find(HOLDER).select(meta::value).first(conn).optional()?;
+    match present.as_deref() == Some(holder) {
+        true => Ok(()),
+        false => Err(StorageError::Superseded { name: database.name() }),
+    }
+}
+
+fn upgrade_file(conn: &mut SqliteConnection, name: &str) -> Result<(), StorageError> {
+    refuse_foreign_file(conn, name)?;
+    refuse_newer(conn, MIGRATIONS, name)?;
+    run_pending(conn, MIGRATIONS, name)?;
+    diesel::sql_query(format!("PRAGMA application_id = {APPLICATION_ID}")).execute(conn)?;
+    Ok(())
+}
+
+/// A schema of another program, or of a newer version of ours, is never touched.
+#[cfg(feature = "postgres")]
+fn upgrade_server(conn: &mut PgConnection, name: &str, now: UtcMillis) -> Result<(), StorageError> {
+    use diesel::connection::SimpleConnection;
+    if let (Some(table), false) = super::postgres::tables(conn)? {
+        return Err(foreign(name, &table));
+    }
+    refuse_newer(conn, POSTGRES_MIGRATIONS, name)?;
+    // A migration takes as long as it takes.
+    let timeout: String =
+        diesel::select(diesel::dsl::sql::<Text>("current_setting('statement_timeout')")).get_result(conn)?;
+    conn.batch_execute("SET statement_timeout = 0")?;
+    run_pending(conn, POSTGRES_MIGRATIONS, name)?;
+    super::postgres::partitions::make_ahead(conn, now)?;
+    conn.batch_execute(&format!("SET statement_timeout = '{timeout}'"))?;
+    Ok(())
+}
+
+fn run_pending<C, B>(conn: &mut C, migrations: EmbeddedMigrations, name: &str) -> Result<(), StorageError>
+where
+    B: diesel::backend::Backend,
+    C: MigrationHarness<B>,
+    EmbeddedMigrations: MigrationSource<B>,
+{
+    conn.run_pending_migrations(migrations)
+        .map_err(|err| StorageError::Unusable(format!("migrate {name}: {err}")))?;
+    Ok(())
+}
+
+fn foreign(name: &str, table: &str) -> StorageError {
+    StorageError::Unusable(format!(
+        "{name} is a database of another program (it has a table {table:?}); \
+         choose another --data-dir or --database-url"
+    ))
+}
+
+/// A file of another program is never touched.
+fn refuse_foreign_file(conn: &mut SqliteConnection, name: &str) -> Result<(), StorageError> {
     let id = diesel::sql_query("SELECT application_id AS number FROM pragma_application_id()")
         .get_result::<Number>(conn)?
         .number;
@@ -80,25 +196,30 @@ pub(super) fn refuse_foreign(conn: &mut Conn, database: &Database) -> Result<(),
     // Our own first start may have died between the first migration and the mark.
     let ours = id == APPLICATION_ID || tables.iter().any(|table| table.name == "alert_change");
     let empty = tables.iter().all(|table| table.name == "__diesel_schema_migrations");
-    if !ours && !empty {
-        return Err(StorageError::Unusable(format!(
-            "{path} is a database of another program (it has a table {:?}); \
-             choose another --data-dir or --database-url",
-            tables[0].name
-        )));
+    match ours || empty {
+        true => Ok(()),
+        false => Err(foreign(name, &tables[0].name)),
     }
+}
+
+/// Nor is one of a newer version of ours.
+fn refuse_newer<C, B>(conn: &mut C, migrations: EmbeddedMigrations, name: &str) -> Result<(), StorageError>
+where
+    B: diesel::backend::Backend,
+    C: MigrationHarness<B>,
+    EmbeddedMigrations: MigrationSource<B>,
+{
     let applied = conn
         .applied_migrations()
-        .map_err(|err| StorageError::Unusable(format!("read the schema version of {path}: {err}")))?;
-    let known: Vec<String> =
-        diesel::migration::MigrationSource::<diesel::sqlite::Sqlite>::migrations(&MIGRATIONS)
-            .map_err(|err| StorageError::Unusable(err.to_string()))?
-            .iter()
-            .map(|migration| migration.name().version().to_string())
-            .collect();
+        .map_err(|err| StorageError::Unusable(format!("read the schema version of {name}: {err}")))?;
+    let known: Vec<String> = MigrationSource::<B>::migrations(&migrations)
+        .map_err(|err| StorageError::Unusable(err.to_string()))?
+        .iter()
+        .map(|migration| migration.name().version().to_string())
+        .collect();
     match applied.iter().map(ToString::to_string).find(|version| !known.contains(version)) {
         Some(version) => Err(StorageError::Unusable(format!(
-            "{path} was written by a newer watchpost (schema {version}); start that version, or restore a backup"
+            "{name} was written by a newer watchpost (schema {version}); start that version, or restore a backup"
         ))),
         None => Ok(()),
     }

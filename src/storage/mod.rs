@@ -12,6 +12,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod command;
 pub mod commit;
+mod conn;
 pub mod database;
 pub mod device_state;
 pub mod devices;
@@ -23,6 +24,8 @@ pub mod migrate;
 pub mod overview;
 pub mod owners;
 pub mod page;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod quarantine;
 pub mod restore;
 mod rows;
@@ -32,3 +35,5 @@ pub mod schema;
 mod statement;
 pub mod tokens;
 mod trouble;
+#[cfg(feature = "postgres")]
+pub mod upkeep;

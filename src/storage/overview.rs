@@ -10,9 +10,9 @@ use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool};
-use diesel::sqlite::Sqlite;
 use serde::Serialize;
 
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::events;
 use super::page::filter_only;
@@ -212,7 +212,7 @@ fn open(conn: &mut Conn, scope: &Scope) -> Result<Open, StorageError> {
         .select((alert::severity, device_binding::org_id.nullable(), org::name.nullable()))
         .filter(alert::is_open)
         .filter(alert::raised_ms.ge(0))
-        .into_boxed::<Sqlite>();
+        .into_boxed::<Db>();
     if let Some(customer) = scope.customer() {
         query = query.filter(alert::customer_id.eq(customer.as_str()));
     }
@@ -259,7 +259,7 @@ fn devices(conn: &mut Conn, scope: &Scope, patience: Patience) -> Result<DeviceC
         count(&format!("{heard} AND NOT worn AND NOT ({charging})")),
     ]
     .join(", "));
-    let mut query = device::table.select(columns).into_boxed::<Sqlite>();
+    let mut query = device::table.select(columns).into_boxed::<Db>();
     query = match scope.customer() {
         Some(customer) => query.filter(device::customer_id.eq(customer.as_str())),
         None => query.filter(device::device_sn.gt("")),
@@ -288,7 +288,7 @@ fn time_to_acknowledge(
         .filter(is_acknowledgement())
         .filter(alert_change::at_ms.ge(from))
         .order(alert_change::at_ms.desc())
-        .into_boxed::<Sqlite>();
+        .into_boxed::<Db>();
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+alert_change.customer_id").eq(customer.as_str()));
     }

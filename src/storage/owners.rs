@@ -1,9 +1,9 @@
 //! Reads of table `device_binding`: whose a device is, and was.
 
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
 use serde::Serialize;
 
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::page::filter_only;
 use super::schema::{device, device_binding, org, person};
@@ -116,7 +116,7 @@ pub fn history(
         ))
         .filter(device_binding::device_sn.eq(device_sn.as_str()))
         .order(device_binding::binding_id.desc())
-        .into_boxed::<Sqlite>();
+        .into_boxed::<Db>();
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+device_binding.customer_id").eq(customer.as_str()));
     }

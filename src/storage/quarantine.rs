@@ -1,14 +1,17 @@
 //! Table `quarantine`: copies of bodies that could not be read, each once, within bounds.
 
 use diesel::connection::DefaultLoadingMode;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
+use diesel::sql_types::BigInt;
 use serde::{Serialize, Serializer};
 
 use super::command::NewQuarantine;
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::page::{Page, PageLimit, filter_only_if};
 use super::schema::{meta, quarantine};
+use super::statement::{Bind, Statement};
 use crate::domain::owner::Scope;
 use crate::domain::time::UtcMillis;
 
@@ -17,9 +20,9 @@ const BODIES: &str = "quarantine_bodies";
 const BYTES: &str = "quarantine_bytes";
 const LAST_ID: &str = "quarantine_last_id";
 
-#[diesel::declare_sql_function]
-extern "SQL" {
-    fn length(body: diesel::sql_types::Binary) -> BigInt;
+/// Bytes of `body`: in PostgreSQL the length itself is a smaller number.
+fn body_bytes() -> SqlLiteral<BigInt> {
+    diesel::dsl::sql("CAST(length(body) AS BIGINT)")
 }
 
 /// Keeps a copy, or counts one that is kept already. Answers its id and how often it has come;
@@ -76,7 +79,7 @@ fn make_room(conn: &mut Conn, new: &NewQuarantine, mut held: Held) -> Result<Opt
         let oldest = quarantine::table
             .filter(quarantine::names_emergency.eq(names_emergency))
             .order((quarantine::last_seen_ms, quarantine::quarantine_id))
-            .select((quarantine::quarantine_id, length(quarantine::body)));
+            .select((quarantine::quarantine_id, body_bytes()));
         for row in oldest.load_iter::<(i64, i64), DefaultLoadingMode>(conn)? {
             let (id, size) = row?;
             going.push(id);
@@ -99,7 +102,7 @@ fn make_room(conn: &mut Conn, new: &NewQuarantine, mut held: Held) -> Result<Opt
 /// Deletes one copy. False if it is not there.
 pub(super) fn delete(conn: &mut Conn, quarantine_id: i64) -> Result<bool, StorageError> {
     let row = quarantine::table.find(quarantine_id);
-    let size: Option<i64> = row.select(length(quarantine::body)).first(conn).optional()?;
+    let size: Option<i64> = row.select(body_bytes()).first(conn).optional()?;
     let Some(size) = size else { return Ok(false) };
     diesel::delete(row).execute(conn)?;
     let held = held(conn)?;
@@ -120,9 +123,10 @@ pub fn held(conn: &mut Conn) -> Result<Held, StorageError> {
 
 fn count(conn: &mut Conn, counters: &[(&str, i64)]) -> Result<(), StorageError> {
     for (key, value) in counters {
-        diesel::replace_into(meta::table)
-            .values((meta::key.eq(key), meta::value.eq(value.to_string())))
-            .execute(conn)?;
+        struct PutMeta;
+        const SQL: &str = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        let value = value.to_string();
+        Statement::<PutMeta>::new(SQL, &[Bind::Text(key), Bind::Text(&value)]).execute(conn)?;
     }
     Ok(())
 }
@@ -227,9 +231,9 @@ pub fn list(
     let mut query = quarantine::table
         .filter(quarantine::quarantine_id.lt(before.unwrap_or(i64::MAX)))
         .order(quarantine::quarantine_id.desc())
-        .select((COLUMNS, length(quarantine::body)))
+        .select((COLUMNS, body_bytes()))
         .limit(limit.rows())
-        .into_boxed::<Sqlite>();
+        .into_boxed::<Db>();
     if let Some(route) = &filter.route {
         query = query.filter(quarantine::route.eq(route));
     }

@@ -3,12 +3,11 @@
 use diesel::prelude::*;
 
 use super::database::Conn;
-use super::schema::device_status;
 use super::statement::{Bind, Statement};
 use crate::domain::alert::{AlertChange, Outcome};
 use crate::domain::event::Location;
 use crate::domain::ids::{AlertId, Offset};
-use crate::domain::record::{EventRecord, StatusRecord, VitalsRecord};
+use crate::domain::record::{EventRecord, Records, StatusRecord, VitalsRecord};
 use crate::domain::status::Charging;
 use crate::domain::vitals::Metric;
 
@@ -25,13 +24,35 @@ pub(super) fn insert_event(
         alert_id, evaluated) \
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
         ON CONFLICT DO NOTHING";
+    let texts = EventTexts::of(record);
+    Statement::<InsertEvent>::new(SQL, &event_binds(record, &texts, alert_id)).execute(conn)
+}
+
+/// Texts of an event's row that are made from its record.
+pub(super) struct EventTexts {
+    type_key: String,
+    claims: Option<String>,
+}
+
+impl EventTexts {
+    pub fn of(record: &EventRecord) -> Self {
+        let type_key = record.event.short_type().to_lowercase();
+        // A map of texts: there is nothing in it that could fail to be written.
+        let claims =
+            (!record.claims.is_empty()).then(|| serde_json::to_string(&record.claims).unwrap_or_default());
+        Self { type_key, claims }
+    }
+}
+
+/// An event's row, in the order of its table.
+pub(super) fn event_binds<'a>(
+    record: &'a EventRecord,
+    texts: &'a EventTexts,
+    alert_id: Option<AlertId>,
+) -> [Bind<'a>; 25] {
     let (event, owner) = (&record.event, &record.owner);
-    let type_key = event.short_type().to_lowercase();
-    // A map of texts: there is nothing in it that could fail to be written.
-    let claims =
-        (!record.claims.is_empty()).then(|| serde_json::to_string(&record.claims).unwrap_or_default());
     let [latitude, longitude, altitude] = coordinates(event.location);
-    let binds = [
+    [
         Bind::Bytes(&record.event_id.0),
         Bind::Text(record.device_sn.as_str()),
         Bind::Text(owner.customer_id.as_str()),
@@ -39,7 +60,7 @@ pub(super) fn insert_event(
         Bind::OptionalText(owner.person_id.as_ref().map(|id| id.as_str())),
         Bind::BigInt(owner.binding_id.0),
         Bind::Text(&event.event_type),
-        Bind::Text(&type_key),
+        Bind::Text(&texts.type_key),
         Bind::OptionalText(event.value.as_deref()),
         Bind::BigInt(record.occurred_at.0),
         Bind::Text(record.time_source.name()),
@@ -51,14 +72,13 @@ pub(super) fn insert_event(
         longitude,
         altitude,
         Bind::OptionalBigInt(record.vitals_at.map(|at| at.0)),
-        Bind::OptionalText(claims.as_deref()),
+        Bind::OptionalText(texts.claims.as_deref()),
         Bind::OptionalText(record.extra.as_deref()),
         Bind::OptionalText(record.warnings.as_deref()),
         Bind::OptionalBytes(record.identity_hash.as_ref().map(|hash| hash.as_slice())),
         Bind::OptionalBigInt(alert_id.map(|id| id.0)),
         Bind::Bool(record.evaluated),
-    ];
-    Statement::<InsertEvent>::new(SQL, &binds).execute(conn)
+    ]
 }
 
 /// Inserts a sample. 0 if its key is taken.
@@ -71,6 +91,11 @@ pub(super) fn insert_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResu
         identity_hash) \
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
         ON CONFLICT DO NOTHING";
+    Statement::<InsertVitals>::new(SQL, &vitals_binds(record)).execute(conn)
+}
+
+/// A sample's row, in the order of the statement above.
+pub(super) fn vitals_binds(record: &VitalsRecord) -> Vec<Bind<'_>> {
     let mut binds = measured(record);
     binds.extend([
         Bind::Text(record.device_sn.as_str()),
@@ -82,7 +107,7 @@ pub(super) fn insert_vitals(conn: &mut Conn, record: &VitalsRecord) -> QueryResu
         Bind::Bool(record.worn),
         Bind::OptionalBytes(record.identity_hash.as_ref().map(|hash| hash.as_slice())),
     ]);
-    Statement::<InsertVitals>::new(SQL, &binds).execute(conn)
+    binds
 }
 
 /// Fills what is empty in a stored sample; what was measured stays.
@@ -186,54 +211,50 @@ pub(super) fn insert_change(
     Statement::<InsertChange>::new(SQL, &binds).execute(conn)
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = device_status, treat_none_as_default_value = false)]
-pub(super) struct StatusRow<'a> {
-    device_sn: &'a str,
-    reported_ms: i64,
-    received_ms: i64,
-    battery_percent: Option<i32>,
-    voltage_mv: Option<i32>,
-    charging: Option<&'a str>,
-    worn: Option<bool>,
-    software_version: Option<&'a str>,
-    model: Option<&'a str>,
-    device_name: Option<&'a str>,
-    imei: Option<&'a str>,
-    wifi_address: Option<&'a str>,
-    bluetooth_address: Option<&'a str>,
-    ip_address: Option<&'a str>,
-    network_mode: Option<&'a str>,
-    status: Option<&'a str>,
-    extra: Option<&'a str>,
+/// Inserts what a device said about itself. 0 if its key is taken.
+pub(super) fn insert_status(conn: &mut Conn, record: &StatusRecord) -> QueryResult<usize> {
+    struct InsertStatus;
+    const SQL: &str = "INSERT INTO device_status (device_sn, reported_ms, received_ms, battery_percent, \
+        voltage_mv, charging, worn, software_version, model, device_name, imei, wifi_address, \
+        bluetooth_address, ip_address, network_mode, status, extra) \
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    let status = &record.status;
+    let charging = status.charging.map(|charging| match charging {
+        Charging::Charging => "charging",
+        Charging::NotCharging => "not_charging",
+    });
+    let binds = [
+        Bind::Text(record.device_sn.as_str()),
+        Bind::BigInt(record.reported_at.0),
+        Bind::BigInt(record.received_at.0),
+        Bind::OptionalInteger(status.battery_percent.map(i32::from)),
+        Bind::OptionalInteger(status.voltage_mv),
+        Bind::OptionalText(charging),
+        Bind::OptionalBool(status.worn),
+        Bind::OptionalText(status.software_version.as_deref()),
+        Bind::OptionalText(status.model.as_deref()),
+        Bind::OptionalText(status.device_name.as_deref()),
+        Bind::OptionalText(status.imei.as_deref()),
+        Bind::OptionalText(status.wifi_address.as_deref()),
+        Bind::OptionalText(status.bluetooth_address.as_deref()),
+        Bind::OptionalText(status.ip_address.as_deref()),
+        Bind::OptionalText(status.network_mode.as_deref()),
+        Bind::OptionalText(status.status.as_deref()),
+        Bind::OptionalText(record.extra.as_deref()),
+    ];
+    Statement::<InsertStatus>::new(SQL, &binds).execute(conn)
 }
 
-impl<'a> StatusRow<'a> {
-    pub fn new(record: &'a StatusRecord) -> Self {
-        let status = &record.status;
-        Self {
-            device_sn: record.device_sn.as_str(),
-            reported_ms: record.reported_at.0,
-            received_ms: record.received_at.0,
-            battery_percent: status.battery_percent.map(i32::from),
-            voltage_mv: status.voltage_mv,
-            charging: status.charging.map(|charging| match charging {
-                Charging::Charging => "charging",
-                Charging::NotCharging => "not_charging",
-            }),
-            worn: status.worn,
-            software_version: status.software_version.as_deref(),
-            model: status.model.as_deref(),
-            device_name: status.device_name.as_deref(),
-            imei: status.imei.as_deref(),
-            wifi_address: status.wifi_address.as_deref(),
-            bluetooth_address: status.bluetooth_address.as_deref(),
-            ip_address: status.ip_address.as_deref(),
-            network_mode: status.network_mode.as_deref(),
-            status: status.status.as_deref(),
-            extra: record.extra.as_deref(),
-        }
-    }
+/// What a device's row gets from its reports.
+pub(super) fn device_binds(records: &Records) -> [Bind<'_>; 6] {
+    [
+        Bind::Text(records.device_sn.as_str()),
+        Bind::Text(records.customer_id.as_str()),
+        Bind::BigInt(records.received_at.0),
+        Bind::BigInt(records.received_at.0),
+        Bind::OptionalBool(records.worn.map(|(worn, _)| worn)),
+        Bind::BigInt(records.worn.map_or(0, |(_, at)| at.0)),
+    ]
 }
 
 fn coordinates(location: Option<Location>) -> [Bind<'static>; 3] {

@@ -1,9 +1,9 @@
 //! Table `alert_rule`.
 
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
 
 use super::command::CommandError;
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::page::{Page, PageLimit, filter_only};
 use super::schema::alert_rule;
@@ -70,10 +70,11 @@ fn corrupt(id: impl std::fmt::Display, err: impl std::fmt::Display) -> StorageEr
 }
 
 pub(super) fn insert_seed(conn: &mut Conn, rule: &Rule, now: UtcMillis) -> Result<(), StorageError> {
-    diesel::insert_into(alert_rule::table)
-        .values(RuleRow::new(rule, now, "watchpost")?)
-        .on_conflict_do_nothing()
-        .execute(conn)?;
+    let known: Option<String> =
+        alert_rule::table.find(rule.rule_id.as_str()).select(alert_rule::rule_id).first(conn).optional()?;
+    if known.is_none() {
+        diesel::insert_into(alert_rule::table).values(RuleRow::new(rule, now, "watchpost")?).execute(conn)?;
+    }
     Ok(())
 }
 
@@ -107,7 +108,7 @@ pub fn list(
     after: Option<&RuleId>,
     limit: PageLimit,
 ) -> Result<Page<Rule, RuleId>, StorageError> {
-    let mut query = alert_rule::table.select(RuleRow::as_select()).into_boxed::<Sqlite>();
+    let mut query = alert_rule::table.select(RuleRow::as_select()).into_boxed::<Db>();
     query = query.filter(alert_rule::rule_id.gt(after.map_or("", RuleId::as_str))).order(alert_rule::rule_id);
     if let Some(customer) = scope.customer() {
         let own = filter_only("+customer_id").eq(customer.as_str());

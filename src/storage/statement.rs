@@ -6,11 +6,10 @@
 use std::marker::PhantomData;
 
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types;
-use diesel::sqlite::Sqlite;
 
-use super::database::Conn;
+use super::conn::{Conn, Db};
 
 /// A value for one `?`.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +21,7 @@ pub(super) enum Bind<'a> {
     BigInt(i64),
     OptionalBigInt(Option<i64>),
     Integer(i32),
+    OptionalInteger(Option<i32>),
     Bool(bool),
     OptionalBool(Option<bool>),
     OptionalDouble(Option<f64>),
@@ -50,8 +50,8 @@ impl<Name: 'static> QueryId for Statement<'_, Name> {
 
 impl<Name> RunQueryDsl<Conn> for Statement<'_, Name> {}
 
-impl<Name> QueryFragment<Sqlite> for Statement<'_, Name> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+impl<Name> QueryFragment<Db> for Statement<'_, Name> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Db>) -> QueryResult<()> {
         use sql_types::Nullable;
         let mut binds = self.binds.iter();
         for (index, part) in self.sql.split('?').enumerate() {
@@ -70,6 +70,9 @@ impl<Name> QueryFragment<Sqlite> for Statement<'_, Name> {
                     }
                     Some(Bind::BigInt(value)) => out.push_bind_param::<sql_types::BigInt, i64>(value)?,
                     Some(Bind::Integer(value)) => out.push_bind_param::<sql_types::Integer, i32>(value)?,
+                    Some(Bind::OptionalInteger(value)) => {
+                        out.push_bind_param::<Nullable<sql_types::Integer>, Option<i32>>(value)?;
+                    }
                     Some(Bind::Bool(value)) => out.push_bind_param::<sql_types::Bool, bool>(value)?,
                     Some(Bind::OptionalBool(value)) => {
                         out.push_bind_param::<Nullable<sql_types::Bool>, Option<bool>>(value)?;
@@ -82,6 +85,48 @@ impl<Name> QueryFragment<Sqlite> for Statement<'_, Name> {
                         return Err(diesel::result::Error::QueryBuilderError(short));
                     }
                 }
+            }
+            out.push_sql(part);
+        }
+        Ok(())
+    }
+}
+
+/// A query whose length depends on how many texts are asked for, so its text is made each time.
+pub(super) struct TextsQuery<'a> {
+    sql: String,
+    texts: &'a [&'a str],
+}
+
+impl<'a> TextsQuery<'a> {
+    /// `sql` has a `?` for each of `texts`, in order, and no other `?`.
+    pub fn new(sql: String, texts: &'a [&'a str]) -> Self {
+        debug_assert_eq!(sql.matches('?').count(), texts.len());
+        Self { sql, texts }
+    }
+}
+
+impl Query for TextsQuery<'_> {
+    type SqlType = sql_types::Untyped;
+}
+
+impl QueryId for TextsQuery<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl RunQueryDsl<Conn> for TextsQuery<'_> {}
+
+impl QueryFragment<Db> for TextsQuery<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Db>) -> QueryResult<()> {
+        // As many texts as there are combinations of devices: none of them is kept prepared.
+        out.unsafe_to_cache_prepared();
+        for (index, part) in self.sql.split('?').enumerate() {
+            if index > 0 {
+                let text = self.texts.get(index - 1).ok_or_else(|| {
+                    diesel::result::Error::QueryBuilderError("a query has fewer texts than places".into())
+                })?;
+                out.push_bind_param::<sql_types::Text, str>(text)?;
             }
             out.push_sql(part);
         }

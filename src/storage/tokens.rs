@@ -4,10 +4,10 @@
 //! sessions too. Ids of other tokens have no dot.
 
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
 use serde::Serialize;
 
 use super::command::{CommandError, NewToken, TokenKind};
+use super::conn::Db;
 use super::database::{Conn, StorageError};
 use super::page::{Page, PageLimit, filter_only};
 use super::schema::api_token;
@@ -194,7 +194,7 @@ pub fn list(
         api_token::expires_ms,
         api_token::revoked_ms,
     );
-    let mut query = api_token::table.select(columns).into_boxed::<Sqlite>();
+    let mut query = api_token::table.select(columns).into_boxed::<Db>();
     query = query.filter(api_token::token_id.gt(after.unwrap_or_default())).order(api_token::token_id);
     if let Some(customer) = scope.customer() {
         query = query.filter(filter_only("+customer_id").eq(customer.as_str()));

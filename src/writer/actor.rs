@@ -38,7 +38,8 @@ pub struct BatchWriter {
     announce: Announce,
     inbox: Inbox,
     checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
-    checkpoint_interval: Duration,
+    /// `None` where the database does that itself.
+    checkpoint_interval: Option<Duration>,
     checkpoints: Checkpoints,
     /// What a restart resets.
     core: Core,
@@ -211,7 +212,9 @@ impl Actor for BatchWriter {
         self.step(ctx, Core::restart_shards);
         self.take_over(ctx);
         guard::every(ctx, SHOWN_INTERVAL, Self::record_shown);
-        guard::every(ctx, self.checkpoint_interval, Self::checkpoint);
+        if let Some(interval) = self.checkpoint_interval {
+            guard::every(ctx, interval, Self::checkpoint);
+        }
         guard::every(ctx, PROBE_INTERVAL, Self::probe);
     }
 

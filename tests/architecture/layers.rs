@@ -158,11 +158,12 @@ fn the_reader_of_use_lines_takes_braces_apart() {
 /// A word that may stand in the code of these files only; a folder ends with `/`.
 #[test]
 fn each_library_and_power_has_its_place() {
-    let places: [(&str, &[&str]); 9] = [
+    let places: [(&str, &[&str]); 10] = [
         ("diesel::", &["src/storage/"]),
         ("diesel_migrations", &["src/storage/"]),
         ("actix_ws", &["src/session/actor.rs"]),
-        ("immediate_transaction", &["src/storage/commit.rs", "src/storage/migrate.rs"]),
+        ("immediate_transaction", &["src/storage/conn.rs"]),
+        ("write_transaction", &["src/storage/conn.rs", "src/storage/commit.rs", "src/storage/migrate.rs"]),
         ("exclusive_transaction", &[]),
         // The two files of the command line read what a server answers.
         ("StatusCode", &["src/api/", "src/dashboard/", "src/cli/client.rs", "src/cli/watch.rs"]),

@@ -90,3 +90,15 @@ fn is_migration_name(name: &str) -> bool {
         && !words.is_empty()
         && words.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_')
 }
+
+#[test]
+fn each_migration_is_there_for_both_databases() {
+    let of = |database: &str| -> BTreeSet<String> {
+        let dir = root().join("migrations").join(database);
+        let entries = std::fs::read_dir(&dir).unwrap_or_else(|err| panic!("{}: {err}", dir.display()));
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    };
+    let (sqlite, postgres) = (of("sqlite"), of("postgres"));
+    let faults: Vec<String> = sqlite.symmetric_difference(&postgres).cloned().collect();
+    none("migrations that only one of migrations/sqlite and migrations/postgres has", &faults);
+}

@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 use serde_json::{Value, json};
 use watchpost::domain::ids::DeviceSn;
+use watchpost::storage::database::Conn;
 use watchpost::storage::device_state::{self, LoadedDevice};
 
 use crate::support::bodies::{self, EVENTS, HEALTH, SOS, sos};
@@ -23,7 +24,7 @@ struct Step {
 }
 
 /// Loads `serials` and answers what was found with the statements that it took.
-fn load(conn: &mut SqliteConnection, serials: &[DeviceSn]) -> (Vec<LoadedDevice>, Vec<String>) {
+fn load(conn: &mut Conn, serials: &[DeviceSn]) -> (Vec<LoadedDevice>, Vec<String>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
@@ -59,7 +60,7 @@ async fn two_hundred_devices_take_as_many_statements_as_one_and_none_scans_a_tab
     let serials: Vec<DeviceSn> =
         (0..DEVICES).map(|n| DeviceSn::parse(&format!("w{n:03}")).expect("a serial")).collect();
     fill(&app, &serials).await;
-    let mut conn = SqliteConnection::establish(&app.database().to_string_lossy()).expect("the file");
+    let mut conn = app.connect();
 
     let (one, for_one) = load(&mut conn, &serials[..1]);
     let (all, for_all) = load(&mut conn, &serials);

@@ -9,6 +9,8 @@ mod fuzz;
 mod hand_over;
 mod hostile;
 mod kill;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod shutdown;
 mod simulation;
 mod watches;

@@ -15,6 +15,7 @@ use watchpost::domain::rule::Severity;
 use watchpost::domain::time::UtcMillis;
 use watchpost::storage::alerts::{self, AlertFilter, AlertKey};
 use watchpost::storage::command::{Command, NewQuarantine, TokenKind};
+use watchpost::storage::database::Conn;
 use watchpost::storage::devices::DeviceFilter;
 use watchpost::storage::events::{self, EventFilter};
 use watchpost::storage::history::{self, Window};
@@ -31,14 +32,14 @@ struct Step {
 }
 
 /// Runs `read` and refuses every query of it that scans or sorts.
-fn check(store: &mut Store, what: &str, read: impl FnOnce(&mut SqliteConnection)) {
+fn check(store: &mut Store, what: &str, read: impl FnOnce(&mut Conn)) {
     for (query, step) in plan(store, read) {
         assert!(!step.contains("SCAN") && !step.contains("TEMP B-TREE"), "{what}: {step}\n{query}");
     }
 }
 
 /// Runs `read` and asks SQLite about every query of it: the query, and a step of its plan.
-fn plan(store: &mut Store, read: impl FnOnce(&mut SqliteConnection)) -> Vec<(String, String)> {
+fn plan(store: &mut Store, read: impl FnOnce(&mut Conn)) -> Vec<(String, String)> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     store.conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {

@@ -7,6 +7,7 @@ use watchpost::domain::owner::Owner;
 use watchpost::domain::rule::Rule;
 use watchpost::domain::rule_seeds;
 use watchpost::domain::time::UtcMillis;
+use watchpost::storage::database::Conn;
 use watchpost::storage::schema::{alert, alert_change, device, event, vitals};
 
 use super::store::{customer, sn};
@@ -18,7 +19,7 @@ pub fn event_id(at: i64, number: u8) -> EventId {
 }
 
 pub fn insert_event(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     (at, number): (i64, u8),
     device_sn: &str,
     owner: &str,
@@ -42,7 +43,7 @@ pub fn insert_event(
         .expect("an event");
 }
 
-pub fn insert_device(conn: &mut SqliteConnection, device_sn: &str, owner: &str) {
+pub fn insert_device(conn: &mut Conn, device_sn: &str, owner: &str) {
     diesel::insert_into(device::table)
         .values((
             device::device_sn.eq(device_sn),
@@ -54,7 +55,7 @@ pub fn insert_device(conn: &mut SqliteConnection, device_sn: &str, owner: &str) 
         .expect("a device");
 }
 
-pub fn insert_vitals(conn: &mut SqliteConnection, device_sn: &str, owner: &str, at: i64, heart_rate: f64) {
+pub fn insert_vitals(conn: &mut Conn, device_sn: &str, owner: &str, at: i64, heart_rate: f64) {
     diesel::insert_into(vitals::table)
         .values((
             vitals::device_sn.eq(device_sn),
@@ -90,7 +91,7 @@ pub fn raised(at: i64, number: u8, device_sn: &str, owner: &str, rule: &Rule) ->
 }
 
 /// Stores a change and the alert as it is after it.
-pub fn store_change(conn: &mut SqliteConnection, change: &AlertChange) -> AlertId {
+pub fn store_change(conn: &mut Conn, change: &AlertChange) -> AlertId {
     let offset: Option<i64> = alert_change::table
         .select(diesel::dsl::max(alert_change::change_offset))
         .first(conn)
@@ -115,7 +116,8 @@ pub fn store_change(conn: &mut SqliteConnection, change: &AlertChange) -> AlertI
         ))
         .execute(conn)
         .expect("a change");
-    diesel::replace_into(alert::table)
+    diesel::delete(alert::table.find(present.alert_id.0)).execute(conn).expect("the alert before");
+    diesel::insert_into(alert::table)
         .values((
             alert::alert_id.eq(present.alert_id.0),
             alert::rule_id.eq(present.rule_id.as_str()),
@@ -136,12 +138,6 @@ pub fn store_change(conn: &mut SqliteConnection, change: &AlertChange) -> AlertI
     present.alert_id
 }
 
-pub fn insert_alert(
-    conn: &mut SqliteConnection,
-    at: i64,
-    number: u8,
-    device_sn: &str,
-    owner: &str,
-) -> AlertId {
+pub fn insert_alert(conn: &mut Conn, at: i64, number: u8, device_sn: &str, owner: &str) -> AlertId {
     store_change(conn, &raised(at, number, device_sn, owner, &sos_rule()))
 }

@@ -2,7 +2,6 @@
 //! report, one that decides actions on the stored alerts, and a writer on its own connection.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,12 +12,13 @@ use actix_web::{App, HttpServer, web};
 use arc_swap::ArcSwap;
 use diesel::prelude::*;
 use serde_json::Value;
+use testkit::database::connect;
 use watchpost::api::intake::BodyBudget;
 use watchpost::api::observe::observe;
 use watchpost::api::overview::OverviewCache;
 use watchpost::api::quarantine_desk::QuarantineDesk;
 use watchpost::api::state::{ApiState, IntegrityReport};
-use watchpost::config::Config;
+use watchpost::config::{Config, StorageConfig};
 use watchpost::device::messages::{Act, BindingChanged, IngestTurn};
 use watchpost::domain::alert::{ActError, Alert};
 use watchpost::domain::event::{DeviceReport, ReportBody};
@@ -43,7 +43,7 @@ use watchpost::writer::client::WriterClient;
 use watchpost::writer::messages::Administer;
 
 use super::rows::store_change;
-use super::store::{NOW, Store, connect, customer, run};
+use super::store::{NOW, Store, customer, run};
 
 pub const ADMIN: &str = "wpt_admin";
 
@@ -78,7 +78,7 @@ impl Server {
         let mut config = Config::default();
         config.storage = store.config.clone();
         let database = Database::from_config(&config.storage).expect("a path");
-        let path: PathBuf = database.path().into();
+        let storage = config.storage.clone();
         let store = Arc::new(Mutex::new(store));
         let (reports, rebound) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (metrics, registry) = Metrics::register();
@@ -87,7 +87,7 @@ impl Server {
         let clock = Clock::manual(NOW).0;
         let shard = ShardLinks {
             ingest: ingest(reports.clone()),
-            act: act(path.clone()),
+            act: act(storage.clone()),
             binding_changed: {
                 let rebound = rebound.clone();
                 Link::to_fn("binding_changed", move |message: BindingChanged| {
@@ -122,15 +122,15 @@ impl Server {
             committed: Box::new(|| 0),
             readers: Box::new(|| (0, 0, 4)),
             caches: Box::new(Vec::new),
-            database: path.clone(),
+            database: database.path().into(),
             data_dir: config.storage.data_dir.clone(),
         };
         let observer = Arc::new(Observer::new(metrics.clone(), sources, Instant::now()));
         let state = web::Data::new(ApiState {
             zone: config.time_zone().expect("a zone"),
             readers: Readers::open(&database, &config.storage).expect("readers"),
-            writer: WriterClient::new(writer(path.clone()), config.writer.commands_max),
-            change_rule: change_rule(path),
+            writer: WriterClient::new(writer(storage.clone()), config.writer.commands_max),
+            change_rule: change_rule(storage),
             config: Arc::new(config),
             clock,
             epoch: "epoch".into(),
@@ -252,9 +252,9 @@ fn ingest(reports: Arc<Mutex<Vec<DeviceReport>>>) -> Link<IngestTurn> {
 }
 
 /// Decides an action by the stored alert, as its device's shard does.
-fn act(path: PathBuf) -> Link<Act> {
+fn act(storage: StorageConfig) -> Link<Act> {
     Link::to_fn("act", move |message: Act| {
-        let mut conn = connect(&path);
+        let mut conn = connect(&storage);
         let present = alerts::get(&mut conn, &Scope::All, message.action.alert_id).expect("a look-up");
         let open = present.filter(|alert: &Alert| alert.state.is_open());
         let result = match open.or(message.resolved.map(|alert| *alert)) {
@@ -262,7 +262,7 @@ fn act(path: PathBuf) -> Link<Act> {
             Some(mut alert) => match alert.act(&message.action, NOW) {
                 Err(illegal) => Err(illegal.into()),
                 Ok(change) => {
-                    conn.immediate_transaction(|conn| {
+                    testkit::database::write(&mut conn, |conn| {
                         store_change(conn, &change);
                         QueryResult::Ok(())
                     })
@@ -275,14 +275,14 @@ fn act(path: PathBuf) -> Link<Act> {
     })
 }
 
-fn writer(path: PathBuf) -> Link<Administer> {
+fn writer(storage: StorageConfig) -> Link<Administer> {
     Link::to_fn("writer", move |message: Administer| {
-        let result = run(&mut connect(&path), message.command, NOW);
+        let result = run(&mut connect(&storage), message.command, NOW);
         let _ = message.reply.send(result);
     })
 }
 
-fn change_rule(path: PathBuf) -> Link<ChangeRule> {
+fn change_rule(storage: StorageConfig) -> Link<ChangeRule> {
     Link::to_fn("rules", move |message: ChangeRule| {
         let actor = message.actor;
         let command = match message.change {
@@ -290,7 +290,7 @@ fn change_rule(path: PathBuf) -> Link<ChangeRule> {
             RuleChange::Replace(rule) => Command::PutRule { rule, replace: true, actor },
             RuleChange::Delete(rule_id) => Command::DeleteRule { rule_id, actor },
         };
-        let result = run(&mut connect(&path), command, NOW).map(|reply| match reply {
+        let result = run(&mut connect(&storage), command, NOW).map(|reply| match reply {
             CommandReply::Rule(rule) => Some(rule),
             _ => None,
         });

@@ -1,8 +1,5 @@
 //! A database in a temporary directory, with a connection that carries out commands.
 
-use std::path::Path;
-
-use diesel::prelude::*;
 use watchpost::config::StorageConfig;
 use watchpost::domain::ids::{CustomerId, DeviceSn, OrgId, PersonId};
 use watchpost::domain::owner::Scope;
@@ -12,7 +9,7 @@ use watchpost::domain::time::UtcMillis;
 use watchpost::storage::command::{
     Command, CommandError, CommandReply, NewBinding, NewToken, TokenKind, execute,
 };
-use watchpost::storage::database::Database;
+use watchpost::storage::database::{Conn, Database};
 use watchpost::storage::migrate;
 
 pub const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -21,7 +18,7 @@ pub const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
 pub const PATIENCE: Patience = Patience { now: NOW, silent_after_s: 900 };
 
 pub struct Store {
-    pub conn: SqliteConnection,
+    pub conn: Conn,
     pub config: StorageConfig,
     /// Dropped last: the directory goes with it.
     pub dir: tempfile::TempDir,
@@ -30,10 +27,11 @@ pub struct Store {
 impl Store {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let config = StorageConfig { data_dir: dir.path().into(), ..StorageConfig::default() };
+        let database_url = testkit::database::url(dir.path());
+        let config = StorageConfig { data_dir: dir.path().into(), database_url, ..StorageConfig::default() };
         let database = Database::from_config(&config).expect("a path");
         migrate::prepare(&database, &rule_seeds::seeds(), NOW).expect("a schema");
-        Self { conn: connect(database.path()), config, dir }
+        Self { conn: testkit::database::connect(&config), config, dir }
     }
 
     pub fn run(&mut self, command: Command) -> Result<CommandReply, CommandError> {
@@ -41,20 +39,14 @@ impl Store {
     }
 }
 
-pub fn connect(path: &Path) -> SqliteConnection {
-    let mut conn = SqliteConnection::establish(&path.to_string_lossy()).expect("a database");
-    for pragma in ["busy_timeout = 5000", "foreign_keys = ON", "synchronous = OFF"] {
-        diesel::sql_query(format!("PRAGMA {pragma}")).execute(&mut conn).expect("a pragma");
+impl Drop for Store {
+    fn drop(&mut self) {
+        testkit::database::forget(self.dir.path());
     }
-    conn
 }
 
-pub fn run(
-    conn: &mut SqliteConnection,
-    command: Command,
-    now: UtcMillis,
-) -> Result<CommandReply, CommandError> {
-    conn.immediate_transaction(|conn| execute(conn, command, now))
+pub fn run(conn: &mut Conn, command: Command, now: UtcMillis) -> Result<CommandReply, CommandError> {
+    testkit::database::write(conn, |conn| execute(conn, command, now))
 }
 
 pub fn sn(text: &str) -> DeviceSn {

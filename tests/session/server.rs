@@ -11,7 +11,6 @@ use awc::Client;
 use awc::error::WsProtocolError as ProtocolError;
 use awc::ws::{Frame, Message, WebsocketsRequest};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use futures_util::stream::LocalBoxStream;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -27,8 +26,9 @@ use watchpost::session::delivery::RegistryLinks;
 use watchpost::session::messages::{AlertShown, Publish, VitalsInterest, Watermark};
 use watchpost::session::registry_actor::{RegistryDeps, SessionRegistry};
 use watchpost::session::slots::SessionSlots;
-use watchpost::storage::database::{Database, Readers};
+use watchpost::storage::database::{Conn, Database, Readers};
 use watchpost::storage::migrate;
+use watchpost::storage::schema::{alert, alert_change};
 use watchpost::supervision::clock::Clock;
 use watchpost::supervision::guard::Supervised;
 use watchpost::supervision::link::Link;
@@ -48,7 +48,7 @@ pub struct Server {
     pub history: History,
     pub accepting: Arc<AtomicBool>,
     watermark: Watermark,
-    conn: SqliteConnection,
+    conn: Conn,
     http: actix_web::dev::ServerHandle,
     arbiter: Arbiter,
     _dir: tempfile::TempDir,
@@ -62,10 +62,11 @@ impl Server {
     /// With `before` in the database.
     pub async fn start(config: SessionConfig, before: History) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let storage = StorageConfig { data_dir: dir.path().into(), ..StorageConfig::default() };
+        let database_url = testkit::database::url(dir.path());
+        let storage = StorageConfig { data_dir: dir.path().into(), database_url, ..StorageConfig::default() };
         let database = Database::from_config(&storage).unwrap();
         let epoch = migrate::prepare(&database, &[], UtcMillis(0)).unwrap().epoch;
-        let mut conn = SqliteConnection::establish(&database.path().to_string_lossy()).unwrap();
+        let mut conn = testkit::database::connect(&storage);
         conn.transaction(|conn| {
             before.log.iter().for_each(|change| insert(conn, change));
             QueryResult::Ok(())
@@ -198,6 +199,7 @@ impl Server {
     pub async fn stop(self) {
         self.http.stop(false).await;
         self.arbiter.stop();
+        testkit::database::forget(self._dir.path());
     }
 }
 
@@ -210,43 +212,43 @@ fn caller(token: &str) -> Option<Caller> {
     Some(Caller { token_id: token.into(), name: format!("Ann of {token}"), scope })
 }
 
-fn insert(conn: &mut SqliteConnection, change: &LoggedChange) {
-    let alert = &change.alert;
-    let body = serde_json::to_string(&**alert).unwrap();
-    diesel::sql_query(
-        "INSERT OR REPLACE INTO alert (alert_id, rule_id, device_sn, binding_id, customer_id, severity,
-         state, is_open, count, occurred_ms, raised_ms, last_offset, body)
-         VALUES (?, 'rule' || ?1, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind::<BigInt, _>(alert.alert_id.0)
-    .bind::<Text, _>(alert.device_sn.as_str())
-    .bind::<Text, _>(alert.customer_id.as_str())
-    .bind::<Text, _>(alert.severity.name())
-    .bind::<Text, _>(alert.state.name())
-    .bind::<Bool, _>(alert.state.is_open())
-    .bind::<Integer, _>(alert.count as i32)
-    .bind::<BigInt, _>(alert.occurred_at.0)
-    .bind::<BigInt, _>(alert.raised_at.0)
-    .bind::<BigInt, _>(change.offset)
-    .bind::<Text, _>(&body)
-    .execute(conn)
-    .unwrap();
-    diesel::sql_query(
-        "INSERT INTO alert_change (change_offset, alert_id, transition, cause, at_ms, quiet, device_sn,
-         customer_id, severity, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind::<BigInt, _>(change.offset)
-    .bind::<BigInt, _>(alert.alert_id.0)
-    .bind::<Text, _>(change.transition.name())
-    .bind::<Text, _>(&*change.cause)
-    .bind::<BigInt, _>(change.at.0)
-    .bind::<Bool, _>(change.quiet)
-    .bind::<Text, _>(alert.device_sn.as_str())
-    .bind::<Text, _>(alert.customer_id.as_str())
-    .bind::<Text, _>(alert.severity.name())
-    .bind::<Text, _>(&body)
-    .execute(conn)
-    .unwrap();
+fn insert(conn: &mut Conn, change: &LoggedChange) {
+    let present = &change.alert;
+    let body = serde_json::to_string(&**present).unwrap();
+    diesel::delete(alert::table.find(present.alert_id.0)).execute(conn).unwrap();
+    diesel::insert_into(alert::table)
+        .values((
+            alert::alert_id.eq(present.alert_id.0),
+            alert::rule_id.eq(format!("rule{}", present.alert_id.0)),
+            alert::device_sn.eq(present.device_sn.as_str()),
+            alert::binding_id.eq(0),
+            alert::customer_id.eq(present.customer_id.as_str()),
+            alert::severity.eq(present.severity.name()),
+            alert::state.eq(present.state.name()),
+            alert::is_open.eq(present.state.is_open()),
+            alert::count.eq(present.count as i32),
+            alert::occurred_ms.eq(present.occurred_at.0),
+            alert::raised_ms.eq(present.raised_at.0),
+            alert::last_offset.eq(change.offset),
+            alert::body.eq(&body),
+        ))
+        .execute(conn)
+        .unwrap();
+    diesel::insert_into(alert_change::table)
+        .values((
+            alert_change::change_offset.eq(change.offset),
+            alert_change::alert_id.eq(present.alert_id.0),
+            alert_change::transition.eq(change.transition.name()),
+            alert_change::cause.eq(&*change.cause),
+            alert_change::at_ms.eq(change.at.0),
+            alert_change::quiet.eq(change.quiet),
+            alert_change::device_sn.eq(present.device_sn.as_str()),
+            alert_change::customer_id.eq(present.customer_id.as_str()),
+            alert_change::severity.eq(present.severity.name()),
+            alert_change::body.eq(&body),
+        ))
+        .execute(conn)
+        .unwrap();
 }
 
 /// A client's end.

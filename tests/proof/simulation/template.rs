@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use testkit::NOW;
 use watchpost::config::StorageConfig;
 use watchpost::domain::rule_seeds;
-use watchpost::storage::database::Database;
+use watchpost::storage::database::{Conn, Database};
 use watchpost::storage::migrate;
 
 /// What the next transaction shall meet.
@@ -69,14 +69,14 @@ impl Template {
     }
 }
 
-pub fn connect(path: &Path) -> SqliteConnection {
-    let mut conn = SqliteConnection::establish(&path.to_string_lossy()).expect("the file");
+pub fn connect(path: &Path) -> Conn {
+    let mut conn = Conn::establish(&path.to_string_lossy()).expect("the file");
     conn.batch_execute("PRAGMA busy_timeout = 5000").expect("a pragma");
     conn
 }
 
 /// Arms a fault, or with `None` takes it away.
-pub fn arm(conn: &mut SqliteConnection, fault: Option<Fault>) {
+pub fn arm(conn: &mut Conn, fault: Option<Fault>) {
     let statement = match fault {
         Some(fault) => format!("INSERT INTO fault VALUES ({})", fault as u8),
         None => "DELETE FROM fault".to_string(),

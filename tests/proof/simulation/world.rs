@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use diesel::SqliteConnection;
 use testkit::NOW;
 use watchpost::config::{AdmissionConfig, DeviceConfig, WriterConfig};
 use watchpost::device::bindings::Bindings;
@@ -15,7 +14,7 @@ use watchpost::device::strangers::Strangers;
 use watchpost::rules::evaluate;
 use watchpost::rules::set::{Published, RuleSet};
 use watchpost::session::messages::{Publish, VitalsInterest, Watermark};
-use watchpost::storage::database::Database;
+use watchpost::storage::database::{Conn, Database};
 use watchpost::storage::{devices, rules};
 use watchpost::supervision::clock::Clock;
 use watchpost::supervision::link::Link;
@@ -67,7 +66,7 @@ pub struct World {
     /// Nothing fails any more and nothing new comes.
     pub calm: bool,
     /// Reads and faults; the server's own write connection is in the writer's token.
-    pub conn: SqliteConnection,
+    pub conn: Conn,
     pub database: Database,
     pub server: Server,
     pub watches: Watches,
@@ -174,7 +173,7 @@ impl World {
 }
 
 impl Server {
-    fn start(conn: &mut SqliteConnection, clock: &Clock) -> Self {
+    fn start(conn: &mut Conn, clock: &Clock) -> Self {
         let metrics = Arc::new(Metrics::register().0);
         let device = DeviceConfig {
             turn_reports_max: 2,

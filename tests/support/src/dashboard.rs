@@ -341,7 +341,8 @@ struct Change {
 
 fn read_log(file: &mut File) -> BTreeMap<i64, Change> {
     let rows = file.texts(
-        "SELECT change_offset || ' ' || transition || ' ' || alert_id || ' ' || quiet AS value FROM alert_change",
+        "SELECT change_offset || ' ' || transition || ' ' || alert_id || ' ' || \
+         CASE WHEN quiet THEN 1 ELSE 0 END AS value FROM alert_change",
     );
     let read = |row: &String| {
         let words: Vec<&str> = row.split(' ').collect();

@@ -2,7 +2,9 @@
 //! to it. The truth is read from the file with queries of the test's own.
 
 pub mod bodies;
+pub mod cluster;
 pub mod dashboard;
+pub mod database;
 pub mod process;
 pub mod scale;
 pub mod stream;
@@ -19,13 +21,14 @@ use std::time::{Duration, Instant};
 use actix_web::web;
 use awc::http::{Method, StatusCode};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{Nullable, Text};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use watchpost::api::state::ApiState;
 use watchpost::app::{App, AppError};
 use watchpost::config::Config;
 use watchpost::domain::time::UtcMillis;
+use watchpost::storage::database::Conn;
 use watchpost::supervision::clock::Clock;
 
 /// For conditions; ten times what anything here takes.
@@ -73,6 +76,7 @@ impl TestApp {
         config.server.http_workers = 1;
         config.server.shutdown_timeout_s = 10;
         config.storage.data_dir = dir.path().join("data");
+        config.storage.database_url = database::url(&config.storage.data_dir);
         config.device.shards = 2;
         // On a busy machine a load may take longer than the default, and without its state an
         // emergency of a bound device is taken for a stranger's.
@@ -95,8 +99,9 @@ impl TestApp {
     /// Stops it as SIGTERM would and hands the data directory on.
     pub async fn stop(mut self) -> Arc<tempfile::TempDir> {
         drop(self.stop.take());
-        self.ended.await.expect("the server does not panic").expect("the server ends well");
-        self.dir
+        let ended = (&mut self.ended).await;
+        ended.expect("the server does not panic").expect("the server ends well");
+        self.dir.clone()
     }
 
     /// Stops it and starts it again on the same data, at the time that its clock shows.
@@ -226,14 +231,10 @@ impl TestApp {
 
     /// The first column of the first row, from the file itself.
     pub fn count(&self, query: &str) -> i64 {
-        #[derive(QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = BigInt)]
-            value: i64,
-        }
-        let mut conn = self.connect();
-        let query = format!("SELECT CAST(({query}) AS BIGINT) AS value");
-        diesel::sql_query(query).get_result::<Row>(&mut conn).expect("a number").value
+        let texts = self.texts(&format!("SELECT ({query}) AS value"));
+        let text = texts[0].as_deref().expect("a number");
+        // A measurement has a fraction, if only of nothing.
+        text.parse().unwrap_or_else(|_| text.parse::<f64>().expect("a number") as i64)
     }
 
     /// The first column of every row as text, from the file itself.
@@ -244,15 +245,22 @@ impl TestApp {
             value: Option<String>,
         }
         let mut conn = self.connect();
-        let query = format!("SELECT CAST(value AS TEXT) AS value FROM ({query})");
+        let query = database::texts_query(query, database::is_postgres(&self.dir.path().join("data")));
         let rows: Vec<Row> = diesel::sql_query(query).load(&mut conn).expect("rows");
         rows.into_iter().map(|row| row.value).collect()
     }
 
-    fn connect(&self) -> SqliteConnection {
-        let mut conn = SqliteConnection::establish(&self.database().to_string_lossy()).expect("the file");
-        diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn).expect("a pragma");
-        conn
+    /// A connection of the test's own.
+    pub fn connect(&self) -> Conn {
+        database::connect_in(&self.dir.path().join("data"))
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if self.stop.is_some() && Arc::strong_count(&self.dir) == 1 {
+            database::forget(&self.dir.path().join("data"));
+        }
     }
 }
 

@@ -1,28 +1,30 @@
-//! The truth: the database file, read with queries of the tests' own and not through the server.
+//! The truth: the database itself, read with queries of the tests' own and not through the server.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
+use watchpost::storage::database::Conn;
+
+use crate::database;
 
 /// Every transition of an alert that counts as "it happened".
 const HAPPENED: &str = "transition IN ('raised', 'repeated')";
 
 /// The database file of a data directory. The server may be running or not.
 pub struct File {
-    conn: SqliteConnection,
+    conn: Conn,
+    postgres: bool,
 }
 
 impl File {
     pub fn of(data_dir: &Path) -> Self {
-        Self::open(&data_dir.join("watchpost.db"))
+        Self { conn: database::connect_in(data_dir), postgres: database::is_postgres(data_dir) }
     }
 
     pub fn open(path: &Path) -> Self {
-        let mut conn = SqliteConnection::establish(&path.to_string_lossy()).expect("the file");
-        diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn).expect("a pragma");
-        Self { conn }
+        Self { conn: database::connect_file(path), postgres: false }
     }
 
     pub fn execute(&mut self, statement: &str) {
@@ -36,7 +38,7 @@ impl File {
             #[diesel(sql_type = Text)]
             value: String,
         }
-        let query = format!("SELECT CAST(value AS TEXT) AS value FROM ({query})");
+        let query = database::texts_query(query, self.postgres);
         let rows: Vec<Row> = diesel::sql_query(query).load(&mut self.conn).expect("rows");
         rows.into_iter().map(|row| row.value).collect()
     }
@@ -49,7 +51,7 @@ impl File {
 
     /// Every event id as the API writes it, in order.
     pub fn event_ids(&mut self) -> Vec<String> {
-        self.event_ids_where("1")
+        self.event_ids_where("1 = 1")
     }
 
     pub fn event_ids_where(&mut self, condition: &str) -> Vec<String> {
@@ -79,10 +81,12 @@ impl File {
 
     /// What must hold of every file at every instant, whatever has happened to its servers.
     pub fn assert_consistent(&mut self) {
-        self.none(
-            "the file is sound",
-            "SELECT integrity_check AS value FROM pragma_integrity_check WHERE value != 'ok'",
-        );
+        if !self.postgres {
+            self.none(
+                "the file is sound",
+                "SELECT integrity_check AS value FROM pragma_integrity_check WHERE integrity_check != 'ok'",
+            );
+        }
         let offsets = self.texts(
             "SELECT count(*) || ' ' || coalesce(max(change_offset), 0) || ' ' || coalesce(min(change_offset), 1) \
              AS value FROM alert_change",
@@ -107,9 +111,9 @@ impl File {
         );
         self.none(
             "an alert is what its last change says",
-            "SELECT alert_id AS value FROM alert a WHERE last_offset IS NOT \
+            "SELECT alert_id AS value FROM alert a WHERE last_offset IS DISTINCT FROM \
              (SELECT max(change_offset) FROM alert_change c WHERE c.alert_id = a.alert_id) \
-             OR body IS NOT (SELECT body FROM alert_change c WHERE c.change_offset = a.last_offset)",
+             OR body IS DISTINCT FROM (SELECT body FROM alert_change c WHERE c.change_offset = a.last_offset)",
         );
         self.none(
             "an alert counts what has happened",

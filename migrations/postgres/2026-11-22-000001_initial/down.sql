@@ -1,0 +1,17 @@
+DROP TABLE api_token;
+DROP TABLE quarantine;
+DROP TABLE watch_log;
+DROP TABLE device_message;
+DROP TABLE alert_rule;
+DROP TABLE alert_shown;
+DROP TABLE alert_change;
+DROP TABLE alert;
+DROP TABLE vitals;
+DROP TABLE event;
+DROP TABLE device_status;
+DROP TABLE device_binding;
+DROP TABLE device;
+DROP TABLE person;
+DROP TABLE org;
+DROP TABLE customer;
+DROP TABLE meta;
