@@ -67,6 +67,9 @@ pub struct ServerConfig {
     pub body_timeout_ms: u64,
     /// A client that has not sent its request head within this is dropped, milliseconds.
     pub client_timeout_ms: u64,
+    /// A client that takes nothing of what it was sent within this loses its connection, milliseconds
+    /// (on Linux).
+    pub unread_timeout_ms: u64,
     pub keep_alive_s: u64,
     /// SIGTERM to exit at the latest, seconds.
     pub shutdown_timeout_s: u64,
@@ -84,6 +87,7 @@ impl Default for ServerConfig {
             body_small_bytes: 16 * 1024,
             body_timeout_ms: 10_000,
             client_timeout_ms: 5_000,
+            unread_timeout_ms: 30_000,
             keep_alive_s: 75,
             shutdown_timeout_s: 20,
         }

@@ -67,7 +67,7 @@ pub fn read_key(text: &str) -> Option<AlertKey> {
     Some(AlertKey { raised: UtcMillis(raised.parse().ok()?), alert_id: alert_id.parse().ok()? })
 }
 
-fn read_severities(text: &str) -> Result<Vec<Severity>, Problem> {
+pub(super) fn read_severities(text: &str) -> Result<Vec<Severity>, Problem> {
     let read = |name: &str| {
         Severity::from_name(name.trim()).ok_or_else(|| {
             let known: Vec<&str> = Severity::ALL.into_iter().map(Severity::name).collect();

@@ -21,6 +21,7 @@ pub mod ring;
 pub mod routes;
 pub mod rules;
 pub mod sessions;
+pub mod sse;
 pub mod state;
 pub mod system;
 pub mod tokens;

@@ -123,18 +123,34 @@ impl QuarantineDesk {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).cache_set(hash, ());
     }
 
+    /// The same for a report that was read, but that no shard could decide upon.
+    pub async fn raise_undecided(
+        &self,
+        device_sn: &str,
+        event_type: &str,
+        hash: [u8; 32],
+    ) -> Result<(), NotPromised> {
+        let what = "an emergency that could not be decided upon; its copy is in quarantine";
+        self.raise_as(format!("{event_type} of {device_sn}"), what, hash).await
+    }
+
     /// Somebody may have pressed SOS: people must see that, even if nothing else can be read.
     async fn raise(&self, quarantine_id: i64, hash: [u8; 32]) -> Result<(), NotPromised> {
+        let what = "a body that names an emergency could not be read";
+        self.raise_as(format!("quarantine {quarantine_id}"), what, hash).await
+    }
+
+    async fn raise_as(&self, value: String, what: &'static str, hash: [u8; 32]) -> Result<(), NotPromised> {
         let report = DeviceReport {
             device_sn: DeviceSn::parse(UNREADABLE_SN).expect("the constant is a valid serial"),
             claims: Claims::default(),
             body: ReportBody::Event(EventReport {
                 event_type: UNREADABLE_TYPE.into(),
-                value: Some(format!("quarantine {quarantine_id}").into()),
+                value: Some(value.into()),
                 time: ReportedTime::Missing,
                 client_event_id: None,
                 level: None,
-                description: Some("a body that names an emergency could not be read".into()),
+                description: Some(what.into()),
                 location: None,
                 vitals: Vec::new(),
             }),
@@ -147,7 +163,7 @@ impl QuarantineDesk {
 }
 
 /// True if the bytes contain one of the emergency words, in any case.
-fn names_emergency(body: &[u8]) -> bool {
+pub fn names_emergency(body: &[u8]) -> bool {
     EMERGENCY_WORDS.iter().any(|word| {
         let word = word.as_bytes();
         body.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))

@@ -91,7 +91,8 @@ pub async fn whoami(caller: Authenticated) -> HttpResponse {
 pub async fn sign_out(state: web::Data<ApiState>, caller: Authenticated) -> Result<HttpResponse, Problem> {
     let Authenticated(caller) = caller;
     if caller.token_id.contains(CHILD_MARK) {
-        state.writer.execute(Command::RevokeToken { token_id: caller.token_id }).await?;
+        state.writer.execute(Command::RevokeToken { token_id: caller.token_id.clone() }).await?;
+        state.revocations.add(&caller.token_id);
     }
     Ok(HttpResponse::NoContent().cookie(session_cookie("", Duration::ZERO)).finish())
 }

@@ -15,6 +15,7 @@ use crate::ingest::ring_guard::RingGuard;
 use crate::rules::messages::ChangeRule;
 use crate::rules::set::Published;
 use crate::session::messages::Watermark;
+use crate::session::revocations::Revocations;
 use crate::storage::database::Readers;
 use crate::supervision::clock::Clock;
 use crate::supervision::health::HealthBoard;
@@ -42,6 +43,8 @@ pub struct ApiState {
     pub rules: Published,
     pub watermark: Watermark,
     pub overview: OverviewCache,
+    /// What open sessions look at.
+    pub revocations: Revocations,
     pub observer: Arc<Observer>,
     /// False while starting and from SIGTERM on.
     pub accepting: Arc<AtomicBool>,

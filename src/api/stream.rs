@@ -1,4 +1,4 @@
-//! `GET /api/v1/stream`: the door of the dashboards.
+//! `GET /api/v1/stream`: the door of the dashboards, and what it has in common with that of `sse`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::auth::{Credentials, is_same_origin};
 use super::error::Problem;
-use crate::session::actor::{SessionDeps, upgrade};
+use super::sse;
+use crate::domain::owner::Caller;
+use crate::session::deps::SessionDeps;
+use crate::session::slots::SessionSlot;
+use crate::session::socket::upgrade;
+
+pub(super) const NOBODYS: &str = "the token is unknown, revoked or expired";
 
 /// One per server, shared by all HTTP workers as `web::Data<StreamState>`.
 pub struct StreamState {
@@ -18,36 +24,49 @@ pub struct StreamState {
 
 pub fn configure(cfg: &mut web::ServiceConfig) {
     cfg.route("/api/v1/stream", web::get().to(open));
+    cfg.route("/api/v1/stream/sse", web::get().to(sse::open));
+}
+
+impl StreamState {
+    /// A place for one more client. Browsers send cookies along whichever page opens a stream, so the
+    /// page's origin is looked at.
+    pub(super) fn let_in(&self, request: &HttpRequest) -> Result<SessionSlot, Problem> {
+        if !is_same_origin(request) {
+            return Err(Problem::forbidden("a page of another origin may not open the stream"));
+        }
+        if !self.accepting.load(Ordering::Acquire) {
+            return Err(Problem::unavailable("stopping", "the server is stopping"));
+        }
+        let slot = self.sessions.slots.take();
+        slot.ok_or_else(|| Problem::unavailable("too-many-sessions", "too many sessions are open"))
+    }
+
+    pub(super) async fn caller(&self, credentials: &Credentials) -> Result<Option<Caller>, Problem> {
+        let checked = (self.sessions.authenticate)(credentials.token().to_owned()).await;
+        checked.map_err(|err| {
+            tracing::warn!("a token could not be checked: {err}");
+            Problem::unavailable("token-not-checked", "the token could not be checked; try again")
+        })
+    }
 }
 
 /// Token in the `Authorization` header, session in the cookie, or neither: then the first frame
 /// must be `auth`. 401 for a token that nobody has, 403 for a page of another site, 503 with
-/// `Retry-After` at the limit of sessions.
-///
-/// Browsers send cookies along whichever page opens a socket, so the page's origin is looked at.
+/// `Retry-After` at the limit of sessions, or if the token cannot be checked now.
 async fn open(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<StreamState>,
 ) -> Result<HttpResponse, actix_web::Error> {
-    if !is_same_origin(&request) {
-        return Err(Problem::forbidden("a page of another origin may not open the stream").into());
-    }
-    if !state.accepting.load(Ordering::Acquire) {
-        return Err(Problem::unavailable("stopping", "the server is stopping").into());
-    }
-    let Some(slot) = state.sessions.slots.take() else {
-        return Err(Problem::unavailable("too-many-sessions", "too many sessions are open").into());
-    };
-    let authenticate = |token: &str| (state.sessions.authenticate)(token.to_owned());
+    let slot = state.let_in(&request)?;
+    let revocations = state.sessions.revocations.count();
     let caller = match Credentials::of(&request) {
-        Some(Credentials::Bearer(token)) => match authenticate(&token).await {
-            Some(caller) => Some(caller),
-            None => return Err(Problem::unauthenticated("the token is unknown, revoked or expired").into()),
+        Some(credentials) => match (state.caller(&credentials).await?, credentials) {
+            (None, Credentials::Bearer(_)) => return Err(Problem::unauthenticated(NOBODYS).into()),
+            // An old cookie is no reason to fail: the page is told by a frame, which it can read.
+            (caller, _) => caller,
         },
-        // An old cookie is no reason to fail: the page is told by a frame, which it can read.
-        Some(Credentials::Cookie(token)) => authenticate(&token).await,
         None => None,
     };
-    upgrade(&request, payload, &state.sessions, slot, caller)
+    upgrade(&request, payload, &state.sessions, slot, caller, revocations)
 }

@@ -69,6 +69,8 @@ pub async fn revoke(
     token_id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     caller.admin()?;
-    state.writer.execute(Command::RevokeToken { token_id: token_id.into_inner() }).await?;
+    let token_id = token_id.into_inner();
+    state.writer.execute(Command::RevokeToken { token_id: token_id.clone() }).await?;
+    state.revocations.add(&token_id);
     Ok(HttpResponse::NoContent().finish())
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::quarantine_desk::{Kept, QuarantineDesk};
+use super::quarantine_desk::{Kept, QuarantineDesk, names_emergency};
 use super::ring::Ring;
 use super::state::ApiState;
 use crate::device::messages::QUARANTINE_ROUTE;
@@ -81,7 +81,7 @@ impl Door {
             Door::Log => log(route, body, state, desk).await,
             Door::Reply => reply(body, state).await,
             Door::Device => match kept::from_bytes(body) {
-                Ok(report) => submit(vec![report], body.len(), Vec::new(), state, None).await,
+                Ok(report) => submit(vec![report], body.len(), Vec::new(), state, desk, None).await,
                 Err(err) => Err(Taken::Unreadable(err.to_string())),
             },
         };
@@ -121,7 +121,7 @@ async fn store(
             .map(|_| Warning::new("quarantined", "a record without a device is kept in quarantine")),
     );
     warnings.extend(decoded.reports.iter().flat_map(|report| report.warnings.iter().cloned()));
-    submit(decoded.reports, body.len(), warnings, state, Some(ring)).await
+    submit(decoded.reports, body.len(), warnings, state, desk, Some(ring)).await
 }
 
 async fn submit(
@@ -129,6 +129,7 @@ async fn submit(
     wire_bytes: usize,
     warnings: Vec<Warning>,
     state: &ApiState,
+    desk: &QuarantineDesk,
     ring: Option<&Ring<'_>>,
 ) -> Result<Taken, Taken> {
     let begun = Instant::now();
@@ -142,10 +143,19 @@ async fn submit(
             (report.device_sn.to_string(), event_type)
         })
         .collect();
+    let hashes: Vec<[u8; 32]> = reports.iter().map(|report| report.body_hash).collect();
     crate::fail_point!("api::submit");
     let submitted = state.admission.submit(reports, wire_bytes).await;
     crate::fail_point!("api::answer");
     let outcomes = submitted.map_err(busy)?;
+    for (((device_sn, event_type), hash), outcome) in told.iter().zip(hashes).zip(&outcomes) {
+        // Its shard has panicked over it, so no alert says that somebody may be in need.
+        if let (Outcome::Quarantined, Some(event_type)) = (outcome, event_type)
+            && names_emergency(event_type.as_bytes())
+        {
+            desk.raise_undecided(device_sn, event_type, hash).await.map_err(busy)?;
+        }
+    }
     if ring.is_some_and(|ring| ring.holds(&outcomes)) {
         return Ok(Taken::Guarded { answer: guarded(&outcomes) });
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix_web::{App as WebApp, HttpServer, middleware, web};
 use prometheus_client::metrics::gauge::Gauge;
+use serde_json::value::RawValue;
 
 use super::AppError;
 use super::actors::Pipeline;
@@ -18,7 +19,7 @@ use crate::api::stream::StreamState;
 use crate::api::{self, auth};
 use crate::config::Config;
 use crate::dashboard;
-use crate::session::actor::{Authenticate, SessionDeps};
+use crate::session::deps::{Authenticate, SessionDeps, Stats};
 use crate::session::slots::SessionSlots;
 
 /// Connections that may wait in the kernel: a fleet that comes back after an outage comes at once.
@@ -62,6 +63,9 @@ pub fn listen(
             registry: pipeline.registry.clone(),
             shown: pipeline.shown.clone(),
             authenticate: authenticator(state),
+            revocations: state.revocations.clone(),
+            stats: stats(state),
+            epoch: state.epoch.as_str().into(),
             slots: SessionSlots::new(config.session.sessions_max, state.metrics.clone()),
             clock: state.clock.clone(),
             metrics: state.metrics.clone(),
@@ -97,9 +101,11 @@ pub fn listen(
         workers => workers,
     };
     let connections = connections.clone();
+    let unread = Duration::from_millis(config.server.unread_timeout_ms);
     let server = HttpServer::new(factory)
-        .on_connect(move |_, data| {
+        .on_connect(move |connection, data| {
             data.insert(connections.open());
+            end_when_unread(connection, unread);
         })
         .workers(workers)
         .max_connections(config.server.connections_per_worker_max)
@@ -116,16 +122,35 @@ pub fn listen(
     Ok((server.run(), bound))
 }
 
+/// A client that takes nothing of what it was sent, because it does not read or is not there any more,
+/// loses its connection after this: actix waits for such a socket for ever. The kernel counts.
+fn end_when_unread(connection: &dyn std::any::Any, unread: Duration) {
+    #[cfg(target_os = "linux")]
+    if let Some(socket) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
+        && let Err(err) = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(unread))
+    {
+        tracing::debug!("a connection has no limit for what is not read: {err}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (connection, unread);
+}
+
+/// What `GET /api/v1/system` says, for sessions that ask for it.
+fn stats(state: &web::Data<ApiState>) -> Stats {
+    let observer = state.observer.clone();
+    Arc::new(move || {
+        serde_json::value::to_raw_value(&observer.pipeline()).unwrap_or_else(|err| {
+            tracing::error!("the figures of the pipeline could not be written out: {err}");
+            RawValue::NULL.to_owned()
+        })
+    })
+}
+
 /// Tokens of the stream are checked where those of the REST API are.
 fn authenticator(state: &web::Data<ApiState>) -> Authenticate {
     let state = state.clone();
     Arc::new(move |token| {
         let state = state.clone();
-        Box::pin(async move {
-            auth::authenticate(&state.readers, &state.clock, &token).await.unwrap_or_else(|err| {
-                tracing::warn!("a token could not be checked: {err}");
-                None
-            })
-        })
+        Box::pin(async move { auth::authenticate(&state.readers, &state.clock, &token).await })
     })
 }

@@ -24,6 +24,7 @@ use crate::api::state::{ApiState, IntegrityReport};
 use crate::config::{Config, ConfigError};
 use crate::domain::rule_seeds;
 use crate::ingest::ring_guard::RingGuard;
+use crate::session::revocations::Revocations;
 use crate::storage::database::{Database, StorageError};
 use crate::storage::migrate;
 use crate::supervision::clock::Clock;
@@ -138,6 +139,7 @@ impl App {
             rules: pipeline.rules.clone(),
             watermark: pipeline.watermark.clone(),
             overview: OverviewCache::default(),
+            revocations: Revocations::default(),
             observer: observer.clone(),
             accepting: accepting.clone(),
             integrity: integrity.clone(),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{BindingId, CustomerId, OrgId, PersonId};
+use super::time::UtcMillis;
 
 /// Whom a device's binding gives it to. Ids in a watch body never change this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,4 +75,6 @@ pub struct Caller {
     pub token_id: String,
     pub name: String,
     pub scope: Scope,
+    /// When the token ends by itself.
+    pub expires: Option<UtcMillis>,
 }

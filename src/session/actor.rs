@@ -1,14 +1,9 @@
-//! One actor per WebSocket. The only file that knows the socket library.
+//! One actor per client, whichever way its frames go: `socket` and `sse` are the doors.
 //!
 //! It is an ordinary actor beside the response, not inside its body: when a client stops reading,
 //! the HTTP dispatcher stops polling the body, and an actor that lives there would stop with its
 //! mailbox and its heartbeat. Here only the writer task waits, and only for so long.
-//!
-//! actix-ws 0.4 takes one frame per call, but its `Session` is a `Sink` into a channel of 32 frames,
-//! and the response body writes out all that is in the channel as one buffer. So frames that are
-//! due together are fed one after the other and leave in one write.
 
-use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,22 +11,22 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, ContextFutureSpawner, Handler, Message,
     StreamHandler, WrapFuture,
 };
-use actix_web::{HttpRequest, HttpResponse, web};
-use actix_ws::{AggregatedMessage, CloseCode, CloseReason, ProtocolError};
-use futures_util::{SinkExt, stream};
+use futures_util::{Sink, Stream, stream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::Client;
 use super::delivery::{
     Enter, Farewell, Join, Leave, Pull, RegistryLinks, SessionId, Subscribe, Subscription, ToSession,
 };
-pub use super::deps::{Authenticate, SessionDeps};
+use super::deps::SessionDeps;
 use super::frames::{ClientFrame, ServerFrame};
+use super::inbound::{Opening, Received, SignedIn};
 use super::messages::AlertShown;
 use super::outbound::{OUTGOING_MAX, Outgoing, SocketFrame, Writer, Written};
 use super::seen;
 use super::slots::SessionSlot;
-use crate::domain::owner::Caller;
+use crate::domain::owner::{Caller, Scope};
+use crate::storage::database::StorageError;
 use crate::supervision::link::Link;
 use crate::telemetry::KindLabels;
 
@@ -50,7 +45,11 @@ struct SessionActor {
     session: SessionId,
     session_name: String,
     deps: Arc<SessionDeps>,
-    caller: Option<Caller>,
+    signed_in: Option<SignedIn>,
+    /// Taken when it begins.
+    opening: Option<Opening>,
+    answers_pings: bool,
+    wants_stats: bool,
     client: Client,
     unanswered_pings: u32,
     outgoing: mpsc::Sender<Outgoing>,
@@ -58,61 +57,46 @@ struct SessionActor {
     close_now: Option<oneshot::Sender<Farewell>>,
 }
 
-/// The HTTP answer that opens a session. The slot is held until its socket has been closed. Without
-/// a caller the first frame must be `auth`.
-pub fn upgrade(
-    request: &HttpRequest,
-    payload: web::Payload,
+/// Begins a session between what comes from a client and what goes to it. The slot is held until the
+/// sink has been written to for the last time. Without `signed_in` the first frame must be `auth`.
+pub(super) fn start(
     deps: &Arc<SessionDeps>,
     slot: SessionSlot,
-    caller: Option<Caller>,
-) -> Result<HttpResponse, actix_web::Error> {
+    signed_in: Option<SignedIn>,
+    opening: Option<Opening>,
+    received: impl Stream<Item = Received> + 'static,
+    sink: impl Sink<SocketFrame> + Unpin + 'static,
+) -> Result<(), getrandom::Error> {
     let mut random = [0u8; 16];
-    getrandom::fill(&mut random).map_err(actix_web::error::ErrorServiceUnavailable)?;
+    getrandom::fill(&mut random)?;
     let session = uuid::Builder::from_random_bytes(random).into_uuid();
-    let (response, socket, frames) = actix_ws::handle(request, payload)?;
-    let bytes_max = deps.config.client_frame_bytes_max;
-    let frames = frames.max_frame_size(bytes_max).aggregate_continuations().max_continuation_size(bytes_max);
-
     let (outgoing, to_write) = mpsc::channel(OUTGOING_MAX);
     let (close_now, closing) = oneshot::channel();
     let actor = SessionActor {
         session,
         session_name: session.to_string(),
         deps: deps.clone(),
-        caller,
+        signed_in,
+        answers_pings: opening.is_none(),
+        opening,
+        wants_stats: false,
         client: Client::default(),
         unanswered_pings: 0,
         outgoing,
         close_now: Some(close_now),
     };
     let addr = SessionActor::create(move |ctx| {
-        ctx.add_stream(frames);
+        ctx.add_stream(received);
         actor
     });
-    let writer = Writer {
-        sink: Box::pin(socket.with(|frame| ready(Ok::<_, actix_ws::Closed>(to_message(frame))))),
-        stall: Duration::from_millis(deps.config.write_stall_ms),
-        metrics: deps.metrics.clone(),
-    };
+    let stall = Duration::from_millis(deps.config.write_stall_ms);
+    let writer = Writer { sink, stall, metrics: deps.metrics.clone() };
     actix_web::rt::spawn(async move {
         let _slot = slot;
         let end = TellEnd(addr);
         writer.run(to_write, closing, |written| end.0.do_send(Report(written))).await;
     });
-    Ok(response)
-}
-
-fn to_message(frame: SocketFrame) -> actix_ws::Message {
-    match frame {
-        SocketFrame::Text(text) => actix_ws::Message::Text(text),
-        SocketFrame::Ping => actix_ws::Message::Ping(web::Bytes::new()),
-        SocketFrame::Pong(payload) => actix_ws::Message::Pong(payload),
-        SocketFrame::Close(Farewell { code, text, .. }) => {
-            let description = (!text.is_empty()).then(|| text.to_string());
-            actix_ws::Message::Close(Some(CloseReason { code: CloseCode::from(code), description }))
-        }
-    }
+    Ok(())
 }
 
 #[derive(Message)]
@@ -175,7 +159,7 @@ impl SessionActor {
             Ok(frame) => frame,
             Err(message) => return self.bad_frame(&message),
         };
-        match (frame, &self.caller) {
+        match (frame, &self.signed_in) {
             (ClientFrame::Auth { .. }, Some(_)) => self.bad_frame("this session is signed in already"),
             (ClientFrame::Auth { token }, None) => self.authenticate(token, ctx),
             (_, None) => self.error("unauthenticated", "send an auth frame first"),
@@ -188,53 +172,82 @@ impl SessionActor {
                     self.bad_frame("shown: nothing with that offset has been sent");
                 }
             }
-            (ClientFrame::Subscribe { id, filter, since }, Some(_)) => {
-                if let Err(err) = filter.check(self.deps.config.vitals_devices_max) {
-                    return self.error("bad_filter", &err.to_string());
-                }
-                let resumes_from = since.as_ref().map(|since| since.offset);
-                let (serial, passed) = self.client.subscribe(&id, resumes_from);
-                let subscription = Subscription { serial, filter, since, passed };
-                let session = self.session;
-                self.send_registry(|links| &links.subscribe, Subscribe { session, subscription });
+            (ClientFrame::Subscribe { id, filter, since, stats }, Some(_)) => {
+                self.subscribe(&id, Opening { filter, since, stats });
             }
         }
+    }
+
+    fn subscribe(&mut self, id: &str, Opening { filter, since, stats }: Opening) {
+        if let Err(err) = filter.check(self.deps.config.vitals_devices_max) {
+            return self.error("bad_filter", &err.to_string());
+        }
+        let is_admin = self.signed_in.as_ref().is_some_and(|signed_in| signed_in.caller.scope == Scope::All);
+        if stats && !is_admin {
+            self.error("forbidden", "stats are for an administrator's token");
+        }
+        self.wants_stats = stats && is_admin;
+        let resumes_from = since.as_ref().map(|since| since.offset);
+        let (serial, passed) = self.client.subscribe(id, resumes_from);
+        let subscription = Subscription { serial, filter, since, passed };
+        let session = self.session;
+        self.send_registry(|links| &links.subscribe, Subscribe { session, subscription });
     }
 
     /// Holds back what the client has sent behind its token, so that it need not wait for `hello`.
     fn authenticate(&mut self, token: String, ctx: &mut Context<Self>) {
         let limit = Duration::from_millis(self.deps.config.auth_timeout_ms);
+        let revocations = self.deps.revocations.count();
         let known = tokio::time::timeout(limit, (self.deps.authenticate)(token));
-        async move { known.await.ok().flatten() }
+        async move { known.await.unwrap_or(Err(StorageError::Busy)) }
             .into_actor(self)
-            .map(|caller, actor, _| actor.authenticated(caller))
+            .map(move |known, actor, _| actor.authenticated(known, revocations))
             .wait(ctx);
     }
 
-    fn authenticated(&mut self, caller: Option<Caller>) {
-        match caller {
-            Some(caller) => {
-                self.caller = Some(caller);
+    fn authenticated(&mut self, known: Result<Option<Caller>, StorageError>, revocations: u64) {
+        match known {
+            Ok(Some(caller)) => {
+                self.signed_in = Some(SignedIn { caller, revocations });
                 self.enter();
             }
-            None => {
+            Ok(None) => {
                 self.error("unauthenticated", "the token is not valid");
                 self.write(Outgoing::Close(Farewell::UNAUTHENTICATED));
+            }
+            // No fault of the client's: it shall not take its token for a bad one.
+            Err(err) => {
+                tracing::warn!("a token could not be checked: {err}");
+                self.close(Farewell::UNAVAILABLE);
             }
         }
     }
 
+    /// Ends a session whose token has ended.
+    fn check_token(&mut self) {
+        let now = self.deps.clock.now();
+        let stands = self.signed_in.as_mut().map(|signed_in| signed_in.check(&self.deps.revocations, now));
+        if let Some(Err(farewell)) = stands {
+            self.close(farewell);
+        }
+    }
+
     fn enter(&mut self) {
-        if let Some(scope) = self.caller.as_ref().map(|caller| caller.scope.clone()) {
-            let session = self.session;
+        if let Some(signed_in) = &self.signed_in {
+            let (session, scope) = (self.session, signed_in.caller.scope.clone());
             self.send_registry(|links| &links.enter, Enter { session, scope });
+        }
+        if let Some(opening) = self.opening.take() {
+            self.subscribe("", opening);
         }
     }
 
     fn tick(&mut self) {
         crate::fail_point!("session::timer");
+        self.check_token();
         if let Some(alerts) = self.client.take_shown() {
-            let viewer = self.caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
+            let viewer = self.signed_in.as_ref().map(|signed_in| signed_in.caller.name.clone());
+            let viewer = viewer.unwrap_or_default();
             let shown = AlertShown { viewer, alerts };
             if let Err(err) = self.deps.shown.send(shown) {
                 tracing::debug!("what a viewer was shown is not recorded: {err}");
@@ -243,14 +256,21 @@ impl SessionActor {
         if let Some(vitals) = self.client.take_vitals() {
             self.write(Outgoing::Vitals(vitals));
         }
+        if self.wants_stats && !self.is_closing() {
+            let pipeline = (self.deps.stats)();
+            let stats = ServerFrame::Stats { at: self.deps.clock.now(), pipeline: &pipeline };
+            self.write(Outgoing::Text(stats.text()));
+        }
     }
 
     fn heartbeat(&mut self) {
         if self.unanswered_pings >= SILENT_PINGS_MAX {
             return self.close(Farewell::SILENT);
         }
-        self.unanswered_pings += 1;
-        self.write(Outgoing::Ping);
+        if self.answers_pings {
+            self.unanswered_pings += 1;
+        }
+        self.write(Outgoing::Ping(self.client.sent_up_to()));
     }
 }
 
@@ -270,7 +290,7 @@ impl Actor for SessionActor {
         let heartbeat = Duration::from_millis(self.deps.config.heartbeat_ms);
         ctx.run_interval(heartbeat, |actor, _| actor.heartbeat());
         ctx.run_later(Duration::from_millis(self.deps.config.auth_timeout_ms), |actor, _| {
-            if actor.caller.is_none() {
+            if actor.signed_in.is_none() {
                 actor.error("unauthenticated", "no auth frame came in time");
                 actor.write(Outgoing::Close(Farewell::UNAUTHENTICATED));
             }
@@ -290,33 +310,24 @@ impl Drop for SessionActor {
     }
 }
 
-impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for SessionActor {
-    fn handle(&mut self, message: Result<AggregatedMessage, ProtocolError>, ctx: &mut Self::Context) {
+impl StreamHandler<Received> for SessionActor {
+    fn handle(&mut self, received: Received, ctx: &mut Self::Context) {
         crate::fail_point!("session::frame");
         if self.is_closing() {
             return;
         }
         self.unanswered_pings = 0;
-        match message {
-            Ok(AggregatedMessage::Text(text)) => self.on_text(&text, ctx),
-            Ok(AggregatedMessage::Ping(payload)) => self.write(Outgoing::Pong(payload)),
-            Ok(AggregatedMessage::Pong(_)) => {}
-            Ok(AggregatedMessage::Close(_)) => self.close(Farewell::BY_CLIENT),
-            Ok(AggregatedMessage::Binary(_)) => {
+        match received {
+            Received::Text(text) => self.on_text(&text, ctx),
+            Received::Ping(payload) => self.write(Outgoing::Pong(payload)),
+            Received::Pong => {}
+            Received::Binary => {
                 self.error("bad_frame", "frames are JSON text, not binary");
                 if self.client.binary_frame() {
                     self.write(Outgoing::Close(Farewell::BINARY));
                 }
             }
-            Err(ProtocolError::Overflow) => self.close(Farewell::OVERSIZE),
-            // actix-ws 0.4 has no variant for it.
-            Err(ProtocolError::Io(err)) if err.to_string() == "Exceeded maximum continuation size" => {
-                self.close(Farewell::OVERSIZE);
-            }
-            Err(ProtocolError::Io(err)) if err.kind() != std::io::ErrorKind::InvalidData => {
-                self.close(Farewell::GONE);
-            }
-            Err(_) => self.close(Farewell::PROTOCOL),
+            Received::End(farewell) => self.close(farewell),
         }
     }
 

@@ -138,8 +138,10 @@ impl Audience {
                 && (log.ring.holds(since.offset) || behind <= self.limits.resume_changes_max)
         });
         let cursor = resumed.map_or(last, |since| since.offset);
-        passed.set(cursor);
         let replaying = resumed.is_some();
+        if replaying {
+            passed.set(cursor);
+        }
         let subscribed = Subscribed { serial, view, cursor, passed, parked: true, replaying, queued: false };
         member.subscribed = Some(subscribed);
         if replaying {

@@ -33,6 +33,11 @@ impl Farewell {
     pub const LAGGED: Self = Self { code: 1013, text: "too far behind; resume by offset", kind: "lagged" };
     pub const STALLED: Self = Self { code: 1013, text: "writing stalled; resume by offset", kind: "stalled" };
     pub const SILENT: Self = Self { code: 1001, text: "no answer to two pings", kind: "heartbeat" };
+    /// The client must sign in again before it comes back.
+    pub const REVOKED: Self =
+        Self { code: 4401, text: "the token was revoked, or the sign-in has ended", kind: "revoked" };
+    pub const UNAVAILABLE: Self =
+        Self { code: 1013, text: "the token could not be checked; come back", kind: "unavailable" };
     pub const UNAUTHENTICATED: Self = Self { code: 1008, text: "sign in first", kind: "unauthenticated" };
     pub const BINARY: Self = Self { code: 1003, text: "frames are JSON text", kind: "binary" };
     pub const BAD_FRAMES: Self = Self { code: 1008, text: "too many bad frames", kind: "bad_frames" };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::filter::Filter;
 use super::messages::VitalsUpdate;
@@ -36,12 +37,23 @@ pub enum ClientFrame {
         filter: Filter,
         #[serde(default)]
         since: Option<Since>,
+        /// Also a `stats` frame a second: for an administrator.
+        #[serde(default)]
+        stats: bool,
     },
     /// Everything up to this offset has been on the viewer's screen.
     Shown {
         offset: Offset,
     },
     Ping,
+}
+
+impl Since {
+    /// From `epoch:offset`, as a `Last-Event-ID` has it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (epoch, offset) = text.trim().rsplit_once(':')?;
+        Some(Self { epoch: epoch.into(), offset: offset.parse().ok()? })
+    }
 }
 
 impl ClientFrame {
@@ -82,6 +94,11 @@ pub enum ServerFrame<'a> {
         measured_at: UtcMillis,
         worn: bool,
         metrics: &'a Metrics,
+    },
+    /// What the server is doing.
+    Stats {
+        at: UtcMillis,
+        pipeline: &'a RawValue,
     },
     /// Changes `from` to `to`, both included, are not sent one by one; a snapshot follows.
     Gap {

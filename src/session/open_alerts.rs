@@ -62,7 +62,7 @@ impl OpenAlerts {
 
     /// Those that the view shows, most severe first, then newest first.
     pub fn select(&self, view: &View) -> Vec<Arc<Alert>> {
-        let shown = |alert: &&Arc<Alert>| view.shows(alert.severity, &alert.customer_id, &alert.device_sn);
+        let shown = |alert: &&Arc<Alert>| view.shows(&***alert);
         self.ranked.values().rev().filter(shown).cloned().collect()
     }
 }

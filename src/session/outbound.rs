@@ -24,7 +24,10 @@ pub const OUTGOING_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketFrame {
     Text(ByteString),
-    Ping,
+    /// A text after which a client resumes from this offset.
+    Upto(Offset, ByteString),
+    /// With the offset up to which everything has been sent; 0 before the first answer.
+    Ping(Offset),
     Pong(Bytes),
     Close(Farewell),
 }
@@ -33,7 +36,7 @@ pub enum SocketFrame {
 #[derive(Debug)]
 pub enum Outgoing {
     Text(ByteString),
-    Ping,
+    Ping(Offset),
     Pong(Bytes),
     Due {
         subscription: u64,
@@ -113,12 +116,12 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
         let mut report = None;
         match item {
             Outgoing::Text(text) => self.feed(SocketFrame::Text(text)).await?,
-            Outgoing::Ping => self.feed(SocketFrame::Ping).await?,
+            Outgoing::Ping(offset) => self.feed(SocketFrame::Ping(offset)).await?,
             Outgoing::Pong(payload) => self.feed(SocketFrame::Pong(payload)).await?,
             Outgoing::Close(farewell) => return Err(farewell),
             Outgoing::Due { subscription, frames, cursor } => {
                 for frame in frames {
-                    self.feed(SocketFrame::Text(frame.text.clone())).await?;
+                    self.feed(SocketFrame::Upto(frame.offset, frame.text.clone())).await?;
                     if let Some(taken) = frame.first_written(Instant::now()) {
                         self.metrics.socket_seconds.observe(taken.as_secs_f64());
                     }
@@ -132,7 +135,7 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
                 }
                 let Snapshot { alerts, offset, truncated, .. } = snapshot;
                 let text = ServerFrame::Snapshot { id: &id, offset, truncated, alerts: &alerts }.text();
-                self.feed(SocketFrame::Text(text)).await?;
+                self.feed(SocketFrame::Upto(offset, text)).await?;
                 report = Some(Written::HandOver { subscription, cursor: offset });
             }
             Outgoing::Vitals(updates) => {

@@ -101,6 +101,12 @@ impl SessionRegistry {
     }
 
     fn read_log(&self, ctx: &mut Context<Self>, read: LogRead) {
+        let what_for = match read {
+            LogRead::Load { .. } => "load",
+            LogRead::CatchUp { .. } => "catch_up",
+            LogRead::Refill { .. } => "refill",
+        };
+        Metrics::count(&self.deps.metrics.registry_reads, what_for);
         match read {
             LogRead::Load { limit } | LogRead::Refill { limit } => self.read(
                 ctx,
@@ -117,6 +123,7 @@ impl SessionRegistry {
 
     fn read_replay(&self, ctx: &mut Context<Self>, read: ReplayRead) {
         let ReplayRead { after, until, limit, .. } = read;
+        Metrics::count(&self.deps.metrics.registry_reads, "replay");
         self.read(
             ctx,
             move |conn| alert_log::changes_after(conn, after, until, limit),

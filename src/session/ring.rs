@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 
-use super::filter::View;
+use super::filter::{Subject, View};
 use super::frames;
 use crate::domain::alert::LoggedChange;
-use crate::domain::ids::{AlertId, CustomerId, DeviceSn, Offset};
+use crate::domain::ids::{AlertId, CustomerId, DeviceSn, Offset, OrgId};
 use crate::domain::rule::Severity;
 
 /// One change, ready to send.
@@ -22,7 +22,9 @@ pub struct Frame {
     pub quiet: bool,
     pub severity: Severity,
     pub customer_id: CustomerId,
+    pub org_id: Option<OrgId>,
     pub device_sn: DeviceSn,
+    pub event_type: Option<Box<str>>,
     /// Empty if quiet.
     pub text: ByteString,
     /// When its report arrived in this process; `None` for one read back from storage.
@@ -38,7 +40,9 @@ impl Frame {
             quiet: change.quiet,
             severity: change.alert.severity,
             customer_id: change.alert.customer_id.clone(),
+            org_id: change.alert.org_id.clone(),
             device_sn: change.alert.device_sn.clone(),
+            event_type: change.alert.event_type.clone(),
             text: if change.quiet { ByteString::new() } else { frames::alert_text(change) },
             arrived: change.arrived,
             written: AtomicBool::new(false),
@@ -46,7 +50,14 @@ impl Frame {
     }
 
     pub fn passes(&self, view: &View) -> bool {
-        !self.quiet && view.shows(self.severity, &self.customer_id, &self.device_sn)
+        !self.quiet
+            && view.shows(Subject {
+                severity: self.severity,
+                customer_id: &self.customer_id,
+                org_id: self.org_id.as_ref(),
+                device_sn: &self.device_sn,
+                event_type: self.event_type.as_deref(),
+            })
     }
 
     /// Time from arrival to now, only for the first socket that the frame was written to.
@@ -157,7 +168,9 @@ mod tests {
             quiet,
             severity,
             customer_id: CustomerId::default_customer(),
+            org_id: None,
             device_sn: DeviceSn::parse("w1").unwrap(),
+            event_type: None,
             text: "x".repeat(100).into(),
             arrived: Some(Instant::now()),
             written: AtomicBool::new(false),

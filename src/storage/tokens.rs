@@ -158,7 +158,7 @@ pub fn token_by_hash(
         None => Scope::All,
         Some(id) => Scope::Customer(CustomerId::parse(&id).map_err(corrupt)?),
     };
-    Ok(Some(Caller { token_id, name, scope }))
+    Ok(Some(Caller { token_id, name, scope, expires: expires.map(UtcMillis) }))
 }
 
 fn corrupt(err: impl std::fmt::Display) -> StorageError {

@@ -96,6 +96,8 @@ metrics! {
     state_loads: Family<KindLabels, Counter> = Family::default(), "device_state_loads", None;
     /// Look-ups of bindings, by outcome (hit, miss, stale).
     binding_lookups: Family<KindLabels, Counter> = Family::default(), "binding_lookups", None;
+    /// Reads of the sessions' registry, by what for (load, catch_up, refill, replay).
+    registry_reads: Family<KindLabels, Counter> = Family::default(), "registry_reads", None;
     /// Alert transitions, by transition.
     alert_changes: Family<KindLabels, Counter> = Family::default(), "alert_changes", None;
     /// Rows of a transaction.

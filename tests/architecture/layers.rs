@@ -161,14 +161,14 @@ fn each_library_and_power_has_its_place() {
     let places: [(&str, &[&str]); 10] = [
         ("diesel::", &["src/storage/"]),
         ("diesel_migrations", &["src/storage/"]),
-        ("actix_ws", &["src/session/actor.rs"]),
+        ("actix_ws", &["src/session/socket.rs"]),
         ("immediate_transaction", &["src/storage/conn.rs"]),
         ("write_transaction", &["src/storage/conn.rs", "src/storage/commit.rs", "src/storage/migrate.rs"]),
         ("exclusive_transaction", &[]),
         // The two files of the command line read what a server answers.
         ("StatusCode", &["src/api/", "src/dashboard/", "src/cli/client.rs", "src/cli/watch.rs"]),
         // A session begins as the answer to an upgrade.
-        ("HttpResponse", &["src/api/", "src/dashboard/", "src/session/actor.rs"]),
+        ("HttpResponse", &["src/api/", "src/dashboard/", "src/session/socket.rs"]),
         ("csv::", &["src/api/import.rs"]),
         ("SyncArbiter", &[]),
     ];

@@ -7,6 +7,7 @@ mod disk;
 mod failpoints;
 mod fuzz;
 mod hand_over;
+mod herd;
 mod hostile;
 mod kill;
 #[cfg(feature = "postgres")]

@@ -14,3 +14,4 @@ mod rows;
 mod rules;
 mod server;
 mod store;
+mod undecided;

@@ -29,6 +29,7 @@ use watchpost::ingest::router::{Router, ShardLinks};
 use watchpost::rules::messages::{ChangeRule, RuleChange};
 use watchpost::rules::set::RuleSet;
 use watchpost::session::messages::Watermark;
+use watchpost::session::revocations::Revocations;
 use watchpost::storage::alerts;
 use watchpost::storage::command::{Command, CommandReply, NewToken, TokenKind};
 use watchpost::storage::database::{Database, Readers};
@@ -46,6 +47,8 @@ use super::rows::store_change;
 use super::store::{NOW, Store, customer, run};
 
 pub const ADMIN: &str = "wpt_admin";
+/// Its reports cannot be decided upon.
+pub const POISON: &str = "POISON";
 
 pub struct Server {
     pub state: web::Data<ApiState>,
@@ -144,6 +147,7 @@ impl Server {
             rules,
             watermark: Watermark::default(),
             overview: OverviewCache::default(),
+            revocations: Revocations::default(),
             observer,
             accepting: Arc::new(AtomicBool::new(true)),
         });
@@ -161,6 +165,7 @@ impl Server {
                 .app_data(data.clone())
                 .app_data(budget.clone())
                 .app_data(desk.clone())
+                .configure(watchpost::api::watch::configure)
                 .configure(watchpost::api::configure)
         });
         let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a port");
@@ -244,6 +249,11 @@ fn ingest(reports: Arc<Mutex<Vec<DeviceReport>>>) -> Link<IngestTurn> {
                 ReportBody::Event(event) => identity::identify(&report, event, message.received_at).new_id,
                 other => unreachable!("{other:?}"),
             };
+            // As a shard answers that panicked over it.
+            if report.device_sn.as_str() == POISON {
+                ticket.receipt.answer(Outcome::Quarantined);
+                continue;
+            }
             let duplicate = !known.lock().expect("no panic").insert(event_id);
             reports.lock().expect("no panic").push(report);
             ticket.receipt.answer(Outcome::Stored { event_id: Some(event_id), alert_id: None, duplicate });

@@ -21,10 +21,11 @@ use watchpost::domain::ids::Offset;
 use watchpost::domain::owner::{Caller, Scope};
 use watchpost::domain::rule::Severity;
 use watchpost::domain::time::UtcMillis;
-use watchpost::session::actor::SessionDeps;
 use watchpost::session::delivery::RegistryLinks;
+use watchpost::session::deps::SessionDeps;
 use watchpost::session::messages::{AlertShown, Publish, VitalsInterest, Watermark};
 use watchpost::session::registry_actor::{RegistryDeps, SessionRegistry};
+use watchpost::session::revocations::Revocations;
 use watchpost::session::slots::SessionSlots;
 use watchpost::storage::database::{Conn, Database, Readers};
 use watchpost::storage::migrate;
@@ -45,6 +46,7 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     pub interest: Arc<VitalsInterest>,
     pub shown: Arc<Mutex<Vec<AlertShown>>>,
+    pub revocations: Revocations,
     pub history: History,
     pub accepting: Arc<AtomicBool>,
     watermark: Watermark,
@@ -93,13 +95,19 @@ impl Server {
 
         let shown = Arc::new(Mutex::new(Vec::new()));
         let accepting = Arc::new(AtomicBool::new(true));
+        let revocations = Revocations::default();
         let sessions = SessionDeps {
             registry: links.clone(),
             shown: Link::to_fn("writer", {
                 let shown = shown.clone();
                 move |fact: AlertShown| shown.lock().unwrap().push(fact)
             }),
-            authenticate: Arc::new(|token| async move { caller(&token) }.boxed()),
+            authenticate: Arc::new(|token| async move { Ok(caller(&token)) }.boxed()),
+            revocations: revocations.clone(),
+            stats: Arc::new(|| {
+                serde_json::value::to_raw_value(&serde_json::json!({"window_s": 10})).unwrap()
+            }),
+            epoch: epoch.as_str().into(),
             slots: SessionSlots::new(config.sessions_max, metrics.clone()),
             clock: Clock::System,
             metrics: metrics.clone(),
@@ -129,6 +137,7 @@ impl Server {
             metrics,
             interest,
             shown,
+            revocations,
             history: before,
             accepting,
             watermark,
@@ -209,7 +218,7 @@ fn caller(token: &str) -> Option<Caller> {
         "c1" | "c2" => Scope::Customer(customer(token)),
         _ => return None,
     };
-    Some(Caller { token_id: token.into(), name: format!("Ann of {token}"), scope })
+    Some(Caller { token_id: token.into(), name: format!("Ann of {token}"), scope, expires: None })
 }
 
 fn insert(conn: &mut Conn, change: &LoggedChange) {
@@ -286,7 +295,9 @@ impl Socket {
             let next = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("nothing came");
             match next {
                 Some(Ok(Frame::Text(text))) => {
-                    return Received::Json(serde_json::from_slice(&text).unwrap());
+                    let frame = serde_json::from_slice(&text).unwrap();
+                    testkit::schema::assert_frame(&frame);
+                    return Received::Json(frame);
                 }
                 Some(Ok(Frame::Ping(payload))) => self.sink.send(Message::Pong(payload)).await.unwrap(),
                 Some(Ok(Frame::Close(reason))) => {

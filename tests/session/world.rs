@@ -179,9 +179,7 @@ impl World {
                 assert!(!client.outstanding, "two hand-overs");
                 let Snapshot { gap, alerts, offset, truncated } = snapshot;
                 assert_eq!(gap.is_some(), client.asked_since, "a gap is said where a resume was asked for");
-                let shown = |alert: &&watchpost::domain::alert::Alert| {
-                    client.view.shows(alert.severity, &alert.customer_id, &alert.device_sn)
-                };
+                let shown = |alert: &&watchpost::domain::alert::Alert| client.view.shows(&**alert);
                 let open = self.history.open_at(offset);
                 let expected: Vec<_> = open.iter().filter(shown).collect();
                 assert_eq!(alerts.iter().map(|alert| &**alert).collect::<Vec<_>>(), expected);
@@ -352,7 +350,7 @@ fn expected(history: &History, view: &View, after: Offset, until: Offset) -> Vec
     let changes = history.log.iter().filter(|change| change.offset > after && change.offset <= until);
     let passing = changes.filter(|change| {
         let alert = &change.alert;
-        !change.quiet && view.shows(alert.severity, &alert.customer_id, &alert.device_sn)
+        !change.quiet && view.shows(&**alert)
     });
     passing.map(|change| change.offset).collect()
 }

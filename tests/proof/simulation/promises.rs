@@ -49,7 +49,7 @@ pub fn expected_after<'a>(log: &'a [Change], view: &View, after: Offset) -> Opti
 }
 
 fn shows(view: &View, alert: &Alert) -> bool {
-    view.shows(alert.severity, &alert.customer_id, &alert.device_sn)
+    view.shows(alert)
 }
 
 /// The open alerts of a view as they were at `offset`, by the log alone.

@@ -7,6 +7,7 @@ pub mod dashboard;
 pub mod database;
 pub mod process;
 pub mod scale;
+pub mod schema;
 pub mod stream;
 pub mod traffic;
 pub mod truth;

@@ -62,7 +62,11 @@ impl StreamClient {
         loop {
             let next = tokio::time::timeout(DEADLINE, self.stream.next()).await.expect("a frame in time");
             match next {
-                Some(Ok(Frame::Text(text))) => return serde_json::from_slice(&text).expect("JSON"),
+                Some(Ok(Frame::Text(text))) => {
+                    let frame = serde_json::from_slice(&text).expect("JSON");
+                    crate::schema::assert_frame(&frame);
+                    return frame;
+                }
                 Some(Ok(Frame::Ping(payload))) => {
                     self.sink.send(Message::Pong(payload)).await.expect("an open socket");
                 }
@@ -70,6 +74,27 @@ impl StreamClient {
                 Some(Ok(_)) => {}
                 Some(Err(err)) => panic!("the socket broke: {err}"),
                 None => panic!("the socket ended"),
+            }
+        }
+    }
+
+    /// The offset of the next frame, which must be an `alert`; for many, without looking further.
+    pub async fn next_alert_offset(&mut self) -> i64 {
+        loop {
+            let next = tokio::time::timeout(DEADLINE, self.stream.next()).await.expect("a frame in time");
+            match next.expect("an open socket").expect("a whole frame") {
+                Frame::Text(text) => {
+                    let text = std::str::from_utf8(&text).expect("text");
+                    let offset = text
+                        .strip_prefix(r#"{"type":"alert","offset":"#)
+                        .and_then(|rest| rest.split_once(','));
+                    return offset.and_then(|(offset, _)| offset.parse().ok()).expect("an alert frame");
+                }
+                Frame::Ping(payload) => {
+                    self.sink.send(Message::Pong(payload)).await.expect("an open socket");
+                }
+                Frame::Close(reason) => panic!("closed: {reason:?}"),
+                _ => {}
             }
         }
     }
