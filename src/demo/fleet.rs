@@ -94,7 +94,7 @@ impl Fleet {
         // Charts of a day are looked at first.
         for watch in heard_of.clone() {
             let mut past = self.past(watch);
-            let day = times(self.now, DAY_MS..0, CLOSELY_MS);
+            let day = times(self.now, (DAY_MS, 0), CLOSELY_MS);
             post(client, HEALTH, past.late_records(day)).await?;
             for step in (1..=LATE_EVENTS).rev() {
                 let at_ms = self.now.0 - step * LATE_EVENT_EVERY_MS + i64::from(watch % 60) * MINUTE_MS;
@@ -103,7 +103,7 @@ impl Fleet {
             }
         }
         for watch in heard_of {
-            let week = times(self.now, 7 * DAY_MS..DAY_MS, COARSELY_MS);
+            let week = times(self.now, (7 * DAY_MS, DAY_MS), COARSELY_MS);
             post(client, HEALTH, self.past(watch).late_records(week)).await?;
         }
         Ok(())
@@ -132,9 +132,9 @@ impl Fleet {
 }
 
 /// Times from so long ago until so long ago, in order.
-fn times(now: UtcMillis, ago_ms: std::ops::Range<i64>, every_ms: i64) -> impl Iterator<Item = i64> {
-    let first = now.0 - ago_ms.start;
-    (0..(ago_ms.start - ago_ms.end) / every_ms).map(move |step| first + step * every_ms)
+fn times(now: UtcMillis, (from_ago_ms, to_ago_ms): (i64, i64), every_ms: i64) -> impl Iterator<Item = i64> {
+    let first = now.0 - from_ago_ms;
+    (0..(from_ago_ms - to_ago_ms) / every_ms).map(move |step| first + step * every_ms)
 }
 
 fn profile(watch: u32, watches: u32) -> Profile {
