@@ -153,6 +153,9 @@ pub struct StorageConfig {
     pub checkpoint_pages: u32,
     /// They are moved beside the writer this often, milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// A statement, or a transaction of the writer, that takes so long is logged and counted,
+    /// milliseconds; 0 logs none.
+    pub slow_statement_ms: u64,
 }
 
 impl Default for StorageConfig {
@@ -165,6 +168,7 @@ impl Default for StorageConfig {
             busy_timeout_ms: 2_000,
             checkpoint_pages: 65_536,
             checkpoint_interval_ms: 100,
+            slow_statement_ms: 200,
         }
     }
 }
@@ -339,11 +343,14 @@ pub struct TelemetryConfig {
     /// watches sent.
     pub log: String,
     pub log_format: LogFormat,
+    /// `http://HOST:PORT` of an OpenTelemetry collector that gets the spans of each report; empty
+    /// exports nothing. Needs a build with the feature `otlp`.
+    pub otlp_endpoint: String,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log: "info".into(), log_format: LogFormat::Text }
+        Self { log: "info".into(), log_format: LogFormat::Text, otlp_endpoint: String::new() }
     }
 }
 

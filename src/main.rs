@@ -10,7 +10,7 @@ use watchpost::api::credentials;
 use watchpost::app::App;
 use watchpost::cli::client::{Client, ServerArgs};
 use watchpost::cli::{bindings, login_link, quarantine, token, watch};
-use watchpost::config::{Config, LogFormat};
+use watchpost::config::{Config, LogFormat, TelemetryConfig};
 use watchpost::telemetry;
 
 /// Reports are made on one thread and freed on another, which the C library's allocator pays for.
@@ -138,7 +138,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let json = config.telemetry.log_format == LogFormat::Json;
-    telemetry::init_logging(&config.telemetry.log, json).map_err(anyhow::Error::msg)?;
+    let TelemetryConfig { log, otlp_endpoint, .. } = &config.telemetry;
+    let _tracing = telemetry::init_logging(log, json, otlp_endpoint).map_err(anyhow::Error::msg)?;
     // Before anything is started, so that no signal is missed.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let app = tokio::select! {

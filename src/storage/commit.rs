@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 
@@ -15,6 +15,7 @@ use super::database::{Conn, Database, StorageError};
 use super::device_state::find_event;
 use super::rows::{StatusRow, fill_vitals, insert_event, insert_vitals};
 use super::schema::{alert_change, device_status};
+use super::slow;
 use super::statement::{Bind, Statement};
 use crate::domain::alert::{AlertChange, LoggedChange};
 use crate::domain::identity::EventIdentity;
@@ -27,6 +28,8 @@ use crate::domain::time::UtcMillis;
 pub struct WriteToken {
     conn: Conn,
     last_offset: Offset,
+    slow_statement: Duration,
+    slow_statements: u64,
 }
 
 /// One report, or one operator's action, as the transaction takes it.
@@ -64,7 +67,8 @@ impl WriteToken {
         let mut conn = database.open_writer()?;
         let last: Option<Offset> =
             alert_change::table.select(diesel::dsl::max(alert_change::change_offset)).first(&mut conn)?;
-        Ok(Self { conn, last_offset: last.unwrap_or(0) })
+        let slow_statement = database.slow_statement();
+        Ok(Self { conn, last_offset: last.unwrap_or(0), slow_statement, slow_statements: 0 })
     }
 
     pub fn last_offset(&self) -> Offset {
@@ -114,10 +118,24 @@ impl WriteToken {
 
     /// Runs an administrative command in a transaction of its own.
     pub fn execute(&mut self, command: Command, now: UtcMillis) -> Result<CommandReply, CommandError> {
-        self.conn.immediate_transaction(|conn| {
-            crate::fail_point!("storage::command");
-            command::execute(conn, command, now)
-        })
+        let (result, slow) = slow::watched(&mut self.conn, self.slow_statement, |conn| {
+            conn.immediate_transaction(|conn| {
+                crate::fail_point!("storage::command");
+                command::execute(conn, command, now)
+            })
+        });
+        self.slow_statements += slow;
+        result
+    }
+
+    /// A transaction that takes so long is slow; zero if nobody wants to know.
+    pub fn slow_statement(&self) -> Duration {
+        self.slow_statement
+    }
+
+    /// How many statements of commands were slow since this was asked last.
+    pub fn take_slow_statements(&mut self) -> u64 {
+        std::mem::take(&mut self.slow_statements)
     }
 }
 

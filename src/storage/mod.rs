@@ -23,5 +23,6 @@ pub mod quarantine;
 mod rows;
 pub mod rules;
 pub mod schema;
+mod slow;
 mod statement;
 pub mod tokens;

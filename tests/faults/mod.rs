@@ -13,4 +13,5 @@ mod shard;
 mod start;
 mod strangers;
 mod tools;
+mod traces;
 mod writer;
