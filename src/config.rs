@@ -162,6 +162,9 @@ pub struct StorageConfig {
     pub postgres_lock_timeout_ms: u32,
     /// Look at the whole database, in the background, after a server that was not stopped well.
     pub check_after_unclean_stop: bool,
+    /// A statement, or a transaction of the writer, that takes so long is logged and counted,
+    /// milliseconds; 0 logs none.
+    pub slow_statement_ms: u64,
 }
 
 impl Default for StorageConfig {
@@ -177,6 +180,7 @@ impl Default for StorageConfig {
             postgres_statement_timeout_ms: 10_000,
             postgres_lock_timeout_ms: 2_000,
             check_after_unclean_stop: true,
+            slow_statement_ms: 200,
         }
     }
 }
@@ -351,11 +355,14 @@ pub struct TelemetryConfig {
     /// watches sent.
     pub log: String,
     pub log_format: LogFormat,
+    /// `http://HOST:PORT` of an OpenTelemetry collector that gets the spans of each report; empty
+    /// exports nothing. Needs a build with the feature `otlp`.
+    pub otlp_endpoint: String,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log: "info".into(), log_format: LogFormat::Text }
+        Self { log: "info".into(), log_format: LogFormat::Text, otlp_endpoint: String::new() }
     }
 }
 

@@ -11,7 +11,7 @@ use watchpost::api::credentials;
 use watchpost::app::{App, databases, maintenance};
 use watchpost::cli::client::{Client, ServerArgs};
 use watchpost::cli::{bindings, login_link, quarantine, token, watch};
-use watchpost::config::{Config, LogFormat};
+use watchpost::config::{Config, LogFormat, TelemetryConfig};
 use watchpost::demo;
 use watchpost::telemetry;
 
@@ -246,7 +246,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn run_demo(args: &demo::DemoArgs) -> anyhow::Result<()> {
-    telemetry::init_logging("warn", false).map_err(anyhow::Error::msg)?;
+    let _tracing = telemetry::init_logging("warn", false, "").map_err(anyhow::Error::msg)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let signalled = async {
         tokio::select! {
@@ -259,7 +259,8 @@ async fn run_demo(args: &demo::DemoArgs) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let json = config.telemetry.log_format == LogFormat::Json;
-    telemetry::init_logging(&config.telemetry.log, json).map_err(anyhow::Error::msg)?;
+    let TelemetryConfig { log, otlp_endpoint, .. } = &config.telemetry;
+    let _tracing = telemetry::init_logging(log, json, otlp_endpoint).map_err(anyhow::Error::msg)?;
     // Before anything is started, so that no signal is missed.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let app = tokio::select! {

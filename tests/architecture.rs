@@ -1,6 +1,7 @@
 //! What ARCHITECTURE.md and the documents promise, checked against the sources.
 
 mod documents;
+mod figures;
 mod layers;
 mod licences;
 mod style;

@@ -8,6 +8,7 @@ use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::config::ServerConfig;
 
@@ -22,6 +23,8 @@ const ABANDONED_FOR: Duration = Duration::from_secs(1);
 pub struct BodyBudget {
     used: AtomicUsize,
     config: ServerConfig,
+    /// Bytes that were read.
+    received: Counter,
 }
 
 /// Why a body was not read.
@@ -40,7 +43,12 @@ pub enum BodyError {
 
 impl BodyBudget {
     pub fn new(config: &ServerConfig) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), config: config.clone() })
+        Self::counted_in(config, Counter::default())
+    }
+
+    /// The same, with the counter of what is read.
+    pub fn counted_in(config: &ServerConfig, received: Counter) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), config: config.clone(), received })
     }
 
     /// Reads a whole body. The room that it takes in the budget is held by the result. After an error
@@ -89,7 +97,9 @@ impl BodyBudget {
             Ok(())
         };
         let limit = Duration::from_millis(self.config.body_timeout_ms);
-        tokio::time::timeout(limit, work).await.map_err(|_| BodyError::TimedOut)??;
+        let read = tokio::time::timeout(limit, work).await;
+        self.received.inc_by(body.len() as u64);
+        read.map_err(|_| BodyError::TimedOut)??;
         Ok((body.freeze(), room))
     }
 }

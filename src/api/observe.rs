@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
 use prometheus_client::metrics::gauge::Gauge;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::routes::ROUTES;
 use super::state::ApiState;
@@ -26,7 +28,8 @@ pub async fn observe<B: MessageBody>(
     let started = Instant::now();
     let state = request.app_data::<web::Data<ApiState>>().cloned();
     let in_flight = state.as_ref().map(|state| InFlight::begin(&state.metrics.in_flight));
-    let mut result = next.call(request).await;
+    let span = tracing::debug_span!("request", method = %request.method(), route = Empty, code = Empty);
+    let mut result = next.call(request).instrument(span.clone()).await;
     drop(in_flight);
     let Some(state) = state else { return result };
     if !state.accepting.load(Ordering::Acquire)
@@ -42,9 +45,15 @@ pub async fn observe<B: MessageBody>(
     // Never the path itself: labels must not grow with what strangers ask for.
     let route = route.as_deref().and_then(known).unwrap_or("other");
     let labels = RouteLabels { route, code: code.as_u16() };
+    span.record("route", route).record("code", labels.code);
     let took = started.elapsed();
     state.metrics.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     state.observer.answered(labels.code, took);
+    if let Ok(response) = &result
+        && let BodySize::Sized(bytes) = response.response().body().size()
+    {
+        state.metrics.sent_bytes.inc_by(bytes);
+    }
     result
 }
 

@@ -122,7 +122,7 @@ impl Pipeline {
         database: Database,
         epoch: &str,
     ) -> Result<Self, AppError> {
-        let readers = Readers::open(&database, &config.storage)?;
+        let readers = Readers::open(&database, &config.storage)?.counted_in(metrics.clone());
         let root_health = ActorHealth::new("root-supervisor");
         let mut builder = Builder {
             clock,

@@ -72,7 +72,8 @@ pub fn listen(
         }),
         accepting: accepting.clone(),
     });
-    let budget = web::Data::from(BodyBudget::new(&config.server));
+    let budget =
+        web::Data::from(BodyBudget::counted_in(&config.server, state.metrics.received_bytes.clone()));
     let desk = web::Data::new(QuarantineDesk::new(
         &config.quarantine,
         state.writer.clone(),

@@ -137,9 +137,9 @@ impl Shard {
 
     fn take(&mut self, ingest: Ingest, now: Instant) {
         let device = &ingest.report.value.device_sn;
-        if self.is_ready(device)
-            && let Known::Fresh(owner) = self.deps.bindings.owner(device, now)
-        {
+        let ready = self.is_ready(device);
+        self.deps.metrics.state_looked_up(ready);
+        if ready && let Known::Fresh(owner) = self.deps.bindings.owner(device, now) {
             return self.decide(ingest, &owner, Certainty::AsRemembered);
         }
         self.wait(ingest);
@@ -317,6 +317,7 @@ impl Shard {
     }
 
     fn decide(&mut self, ingest: Ingest, owner: &Arc<Owner>, certainty: Certainty) {
+        let _span = tracing::debug_span!(parent: ingest.report.ticket.receipt.span(), "decide").entered();
         let Some(state) = self.states.get_mut(&ingest.report.value.device_sn) else {
             // A panic over an earlier report has just forgotten it.
             return self.wait(ingest);

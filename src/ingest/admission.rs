@@ -13,6 +13,7 @@ use crate::rules::set::Published;
 use crate::supervision::clock::Clock;
 use crate::supervision::outage::{Outage, OutageKind};
 use crate::supervision::permits::{Admitted, Full, Outcome, Permit, PermitPool, Priority, Receipt, Ticket};
+use crate::telemetry::events::{EventOutcome, EventType};
 use crate::telemetry::{KindLabels, Metrics};
 
 /// Answers whether a device is bound, from memory only: the gate never waits.
@@ -58,8 +59,15 @@ impl Admission {
         if reports.is_empty() {
             return Ok(Vec::new());
         }
-        let receipt = self.admit(reports, wire_bytes)?;
+        let types: Vec<Option<EventType>> = reports.iter().map(event_type).collect();
+        let receipt = self.admit(reports, wire_bytes).inspect_err(|_| {
+            self.count(&types, |_| EventOutcome::Refused);
+        })?;
         let outcome = tokio::time::timeout(self.receipt_timeout, receipt).await;
+        self.count(&types, |at| match &outcome {
+            Err(_) => EventOutcome::TimedOut,
+            Ok(outcomes) => event_outcome(outcomes.as_ref().ok().and_then(|outcomes| outcomes.get(at))),
+        });
         let (kind, result) = match outcome {
             Err(_) => ("timed_out", Err(NotPromised::TimedOut)),
             Ok(Err(_)) => ("not_promised", Err(NotPromised::Dropped)),
@@ -70,6 +78,14 @@ impl Admission {
         };
         Metrics::count(&self.metrics.receipts, kind);
         result
+    }
+
+    fn count(&self, types: &[Option<EventType>], outcome: impl Fn(usize) -> EventOutcome) {
+        for (at, event_type) in types.iter().enumerate() {
+            if let Some(event_type) = event_type {
+                self.metrics.events.count(*event_type, outcome(at));
+            }
+        }
     }
 
     fn admit(
@@ -87,7 +103,9 @@ impl Admission {
         let permits = self.permits(&priorities, &decoded, wire_bytes, arrived)?;
         let (receipts, done) = Receipt::for_request(reports.len());
         let parts = reports.into_iter().zip(permits).zip(receipts).zip(priorities);
-        for (((report, permit), receipt), priority) in parts {
+        for (((report, permit), mut receipt), priority) in parts {
+            receipt
+                .traced_by(tracing::debug_span!("report", device = %report.device_sn, kind = kind(&report)));
             self.metrics.records.get_or_create(&KindLabels { kind: kind(&report) }).inc();
             let ticket = Ticket { permit, receipt, priority };
             let message = Ingest { report: Admitted { value: report, ticket }, received_at, arrived };
@@ -130,6 +148,22 @@ impl Admission {
             true if bound => Priority::CriticalBound,
             true => Priority::CriticalUnbound,
         }
+    }
+}
+
+fn event_type(report: &DeviceReport) -> Option<EventType> {
+    match &report.body {
+        ReportBody::Event(event) => Some(EventType::of(event.short_type())),
+        ReportBody::Vitals(_) | ReportBody::Status(_) => None,
+    }
+}
+
+fn event_outcome(outcome: Option<&Outcome>) -> EventOutcome {
+    match outcome {
+        Some(Outcome::Stored { duplicate: false, .. }) => EventOutcome::Stored,
+        Some(Outcome::Stored { duplicate: true, .. }) => EventOutcome::Duplicate,
+        Some(Outcome::Quarantined) => EventOutcome::Quarantined,
+        Some(Outcome::NotPromised) | None => EventOutcome::NotPromised,
     }
 }
 

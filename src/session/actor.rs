@@ -155,6 +155,7 @@ impl SessionActor {
     }
 
     fn on_text(&mut self, text: &str, ctx: &mut Context<Self>) {
+        self.deps.metrics.received_bytes.inc_by(text.len() as u64);
         let frame = match ClientFrame::parse(text) {
             Ok(frame) => frame,
             Err(message) => return self.bad_frame(&message),

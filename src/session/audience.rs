@@ -29,6 +29,8 @@ struct Subscribed {
     serial: u64,
     view: View,
     cursor: Offset,
+    /// Up to here everything has been written.
+    written: Offset,
     passed: Passed,
     /// Nothing is handed over: the next change goes out at once.
     parked: bool,
@@ -142,7 +144,9 @@ impl Audience {
         if replaying {
             passed.set(cursor);
         }
-        let subscribed = Subscribed { serial, view, cursor, passed, parked: true, replaying, queued: false };
+        let written = cursor;
+        let subscribed =
+            Subscribed { serial, view, cursor, written, passed, parked: true, replaying, queued: false };
         member.subscribed = Some(subscribed);
         if replaying {
             return self.deliver(log, session);
@@ -172,8 +176,15 @@ impl Audience {
             && subscribed.serial == serial
         {
             subscribed.parked = true;
+            subscribed.written = subscribed.cursor;
             self.deliver(log, session);
         }
+    }
+
+    /// How many changes behind `last` the session is that has written the fewest.
+    pub fn slowest_behind(&self, last: Offset) -> Offset {
+        let written = self.members.values().filter_map(|member| Some(member.subscribed.as_ref()?.written));
+        written.min().map_or(0, |written| (last - written).max(0))
     }
 
     pub fn leave(&mut self, session: SessionId) {
@@ -219,6 +230,7 @@ impl Audience {
         let Some(subscribed) = self.subscribed(session) else { return };
         subscribed.cursor = cursor;
         if frames.is_empty() {
+            subscribed.written = cursor;
             subscribed.passed.set(cursor);
             return;
         }

@@ -151,6 +151,9 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
 
     /// Without a flush: frames that are due together leave together.
     async fn feed(&mut self, frame: SocketFrame) -> Result<(), Farewell> {
+        if let SocketFrame::Text(text) = &frame {
+            self.metrics.sent_bytes.inc_by(text.len() as u64);
+        }
         self.within(|sink| sink.feed(frame)).await
     }
 

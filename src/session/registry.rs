@@ -9,6 +9,7 @@ use super::delivery::{SessionId, Subscription, ToSession};
 use super::interest::Interest;
 use super::live_log::{LiveLog, LogRead, ReadFailure};
 use super::messages::VitalsUpdate;
+use super::open_alerts::OpenCounts;
 use crate::config::SessionConfig;
 use crate::domain::alert::LoggedChange;
 use crate::domain::ids::Offset;
@@ -90,6 +91,15 @@ impl Registry {
 
     pub fn open_alerts(&self) -> usize {
         self.log.open.len()
+    }
+
+    pub fn open_counts(&self) -> &OpenCounts {
+        self.log.open.counts()
+    }
+
+    /// Changes that the slowest session has not been given yet.
+    pub fn slowest_behind(&self) -> Offset {
+        self.audience.slowest_behind(self.log.last())
     }
 
     pub fn publish(&mut self, changes: Vec<LoggedChange>, committed: Offset, now: Instant) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Supervisor, WrapFuture};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc;
 
 use super::audience::ReplayRead;
@@ -44,12 +45,15 @@ pub struct SessionRegistry {
     sessions: HashMap<SessionId, mpsc::UnboundedSender<ToSession>>,
     /// Shutting down: nobody is let in.
     closing: bool,
+    /// By state and severity, as the core counts them.
+    open_alerts: Vec<Gauge>,
     deps: RegistryDeps,
 }
 
 impl SessionRegistry {
     pub fn new(deps: RegistryDeps) -> Self {
-        Self { core: Self::fresh(&deps), sessions: HashMap::new(), closing: false, deps }
+        let open_alerts = deps.metrics.open_alert_gauges();
+        Self { core: Self::fresh(&deps), sessions: HashMap::new(), closing: false, open_alerts, deps }
     }
 
     /// Starts it on `arbiter` under a supervisor and points the links at it: the factory.
@@ -78,7 +82,9 @@ impl SessionRegistry {
             self.deps.interest.store(Arc::new(devices));
         }
         self.deps.metrics.registry_offset.set(self.core.last());
-        self.deps.metrics.open_alerts.set(i64::try_from(self.core.open_alerts()).unwrap_or(i64::MAX));
+        for (gauge, count) in self.open_alerts.iter().zip(self.core.open_counts().as_flattened()) {
+            gauge.set(*count as i64);
+        }
     }
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
@@ -189,6 +195,7 @@ impl Actor for SessionRegistry {
         every(ctx, Duration::from_millis(self.deps.config.reconcile_ms), |actor: &mut Self, ctx| {
             crate::fail_point!("registry::timer");
             actor.step(ctx, |core, committed, _| core.reconcile(committed));
+            actor.deps.metrics.slowest_behind.set(actor.core.slowest_behind());
         });
     }
 

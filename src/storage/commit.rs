@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 
@@ -16,6 +16,7 @@ use super::database::{Conn, Database, StorageError};
 use super::device_state::find_event;
 use super::rows::{device_binds, fill_vitals, insert_event, insert_status, insert_vitals};
 use super::schema::alert_change;
+use super::slow;
 use super::statement::Statement;
 use crate::domain::alert::{AlertChange, LoggedChange};
 use crate::domain::identity::EventIdentity;
@@ -31,6 +32,8 @@ pub struct WriteToken {
     /// Until then the months that PostgreSQL keeps apart have been made.
     #[cfg(feature = "postgres")]
     months_until: UtcMillis,
+    slow_statement: Duration,
+    slow_statements: u64,
 }
 
 /// One report, or one operator's action, as the transaction takes it.
@@ -72,6 +75,8 @@ impl WriteToken {
         Ok(Self {
             conn,
             last_offset: last.unwrap_or(0),
+            slow_statement: database.slow_statement(),
+            slow_statements: 0,
             #[cfg(feature = "postgres")]
             months_until: UtcMillis(0),
         })
@@ -149,10 +154,24 @@ impl WriteToken {
 
     /// Runs an administrative command in a transaction of its own.
     pub fn execute(&mut self, command: Command, now: UtcMillis) -> Result<CommandReply, CommandError> {
-        write_transaction(&mut self.conn, |conn| {
-            crate::fail_point!("storage::command");
-            command::execute(conn, command, now)
-        })
+        let (result, slow) = slow::watched(&mut self.conn, self.slow_statement, |conn| {
+            write_transaction(conn, |conn| {
+                crate::fail_point!("storage::command");
+                command::execute(conn, command, now)
+            })
+        });
+        self.slow_statements += slow;
+        result
+    }
+
+    /// A transaction that takes so long is slow; zero if nobody wants to know.
+    pub fn slow_statement(&self) -> Duration {
+        self.slow_statement
+    }
+
+    /// How many statements of commands were slow since this was asked last.
+    pub fn take_slow_statements(&mut self) -> u64 {
+        std::mem::take(&mut self.slow_statements)
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::r2d2::{ManageConnection, Pool, R2D2Connection};
 use tokio::sync::Semaphore;
 
+use super::slow;
 use crate::config::StorageConfig;
+use crate::telemetry::Metrics;
 
 /// Page cache of the write connection, KiB. A larger one costs more than it saves: SQLite walks its
 /// table at each commit (64 MiB took a tenth of the writer's time).
@@ -86,6 +88,7 @@ pub struct Database {
     busy_timeout_ms: u32,
     checkpoint_pages: u32,
     checkpoint_interval: Duration,
+    slow_statement: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -116,6 +119,7 @@ impl Database {
             busy_timeout_ms: config.busy_timeout_ms,
             checkpoint_pages: config.checkpoint_pages,
             checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
+            slow_statement: Duration::from_millis(config.slow_statement_ms),
         })
     }
 
@@ -127,6 +131,7 @@ impl Database {
             busy_timeout_ms: config.busy_timeout_ms,
             checkpoint_pages: config.checkpoint_pages,
             checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
+            slow_statement: Duration::from_millis(config.slow_statement_ms),
         }
     }
 
@@ -146,6 +151,11 @@ impl Database {
             #[cfg(feature = "postgres")]
             Place::Server(server) => server.name().to_owned(),
         }
+    }
+
+    /// What takes so long is slow; zero if nobody wants to know.
+    pub(super) fn slow_statement(&self) -> Duration {
+        self.slow_statement
     }
 
     /// Which process this is among those that write to the same database; `None` where there can be
@@ -289,6 +299,9 @@ pub struct Readers {
     /// One permit per connection: requests queue here without holding a thread.
     turns: Arc<Semaphore>,
     timeout: Duration,
+    slow_statement: Duration,
+    /// Nobody counts without it.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Readers {
@@ -299,7 +312,13 @@ impl Readers {
             .connection_timeout(timeout)
             .build(ReadOnly(database.clone()))
             .map_err(|err| StorageError::Away { name: database.name(), message: err.to_string() })?;
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(config.readers as usize)), timeout })
+        let turns = Arc::new(Semaphore::new(config.readers as usize));
+        Ok(Self { pool, turns, timeout, slow_statement: database.slow_statement, metrics: None })
+    }
+
+    /// The same, counted there.
+    pub fn counted_in(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Runs `query` on a blocking thread with a read connection, in one read transaction: all its
@@ -309,17 +328,17 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StorageError> + Send + 'static,
     {
+        let wanted = Instant::now();
         let turn = tokio::time::timeout(self.timeout, self.turns.clone().acquire_owned());
         let turn = match turn.await {
             Ok(Ok(turn)) => turn,
             Ok(Err(_)) | Err(_) => return Err(StorageError::Busy),
         };
-        let pool = self.pool.clone();
+        let this = self.clone();
         let task = tokio::task::spawn_blocking(move || {
             // Taken in here: r2d2 blocks while it waits.
-            let mut pooled = pool.get().map_err(|_| StorageError::Busy)?;
-            let conn: &mut Conn = &mut pooled;
-            let result = conn.transaction(query);
+            let mut pooled = this.pool.get().map_err(|_| StorageError::Busy)?;
+            let result = this.run(&mut pooled, wanted, query);
             drop((pooled, turn));
             result
         });
@@ -331,9 +350,25 @@ impl Readers {
         &self,
         query: impl FnOnce(&mut Conn) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
+        let wanted = Instant::now();
         let mut pooled = self.pool.get().map_err(|_| StorageError::Busy)?;
-        let conn: &mut Conn = &mut pooled;
-        conn.transaction(query)
+        self.run(&mut pooled, wanted, query)
+    }
+
+    fn run<T>(
+        &self,
+        conn: &mut Conn,
+        wanted: Instant,
+        query: impl FnOnce(&mut Conn) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let begun = Instant::now();
+        let (result, slow) = slow::watched(conn, self.slow_statement, |conn| conn.transaction(query));
+        if let Some(metrics) = &self.metrics {
+            metrics.read_wait_seconds.observe(begun.duration_since(wanted).as_secs_f64());
+            metrics.read_seconds.observe(begun.elapsed().as_secs_f64());
+            metrics.slow("read", slow);
+        }
+        result
     }
 
     /// Connections in use, open, and at most.

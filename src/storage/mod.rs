@@ -32,6 +32,7 @@ mod rows;
 pub mod rules;
 mod running;
 pub mod schema;
+mod slow;
 mod statement;
 pub mod tokens;
 mod trouble;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::config::AdmissionConfig;
 use crate::domain::ids::{AlertId, EventId};
@@ -156,6 +157,7 @@ struct ReceiptInner {
 pub struct Receipt {
     inner: Option<Arc<ReceiptInner>>,
     index: usize,
+    span: Span,
 }
 
 impl std::fmt::Debug for Receipt {
@@ -174,8 +176,19 @@ impl Receipt {
             outcomes: Mutex::new(vec![Outcome::NotPromised; count]),
             done: Mutex::new(Some(done)),
         });
-        let receipts = (0..count).map(|index| Receipt { inner: Some(inner.clone()), index }).collect();
+        let share = |index| Receipt { inner: Some(inner.clone()), index, span: Span::none() };
+        let receipts = (0..count).map(share).collect();
         (receipts, receiver)
+    }
+
+    /// The trace of its report, from here to the answer.
+    pub fn traced_by(&mut self, span: Span) {
+        self.span = span;
+    }
+
+    /// Disabled if nobody traces it.
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     pub fn answer(mut self, outcome: Outcome) {

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Ages are told in steps of this.
-pub const RESOLUTION: Duration = Duration::from_millis(8);
+pub const RESOLUTION: Duration = Duration::from_millis(RESOLUTION_MS);
+const RESOLUTION_MS: u64 = 8;
 const SLOTS: usize = 8192;
 /// An older thing counts as younger: it shares the slot of one that came a turn later.
-pub const AGE_MAX: Duration = Duration::from_millis(RESOLUTION.as_millis() as u64 * (SLOTS as u64 - 1));
+pub const AGE_MAX: Duration = Duration::from_millis(RESOLUTION_MS * (SLOTS as u64 - 1));
 
 /// Counts things by when they came.
 #[derive(Debug)]
@@ -29,7 +30,8 @@ impl Default for Ages {
 
 impl Ages {
     fn steps(&self, at: Instant) -> u64 {
-        (at.saturating_duration_since(self.began).as_millis() / RESOLUTION.as_millis()) as u64
+        let age = at.saturating_duration_since(self.began);
+        (age.as_secs() * 1_000 + u64::from(age.subsec_millis())) / RESOLUTION_MS
     }
 
     /// A thing has come.

@@ -58,7 +58,7 @@ impl Histogram {
     /// Counts a value that is not negative.
     pub fn observe(&self, value: f64) {
         // A negative value or NaN becomes 0.
-        let units = (value * self.0.units_per_one).round() as u64;
+        let units = (value * self.0.units_per_one + 0.5) as u64;
         self.0.sum.fetch_add(units, Ordering::Relaxed);
         // The value is in range.
         let _ = self.0.fine.increment(units.min(VALUE_MAX));

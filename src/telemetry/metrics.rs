@@ -9,9 +9,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::events::EventCounts;
 use super::histogram::Histogram;
-use super::labels::{ActorLabels, KindLabels, RouteLabels};
+use super::labels::{ActorLabels, ChangeLabels, KindLabels, OpenLabels, RouteLabels};
 use super::reading::{Reading, Total};
+use crate::domain::alert::AlertState;
+use crate::domain::rule::Severity;
 
 macro_rules! metrics {
     ($( $(#[doc = $doc:literal])+ $field:ident: $kind:ty = $make:expr, $name:literal, $unit:expr; )+) => {
@@ -60,8 +63,14 @@ metrics! {
     in_flight: Gauge = Gauge::default(), "requests_in_flight", None;
     /// Open connections, idle ones and sockets of screens included.
     connections: Gauge = Gauge::default(), "connections", None;
+    /// Payload received: bodies of watches and of the REST API, and frames of screens.
+    received_bytes: Counter = Counter::default(), "received", Some(Unit::Bytes);
+    /// Payload sent: bodies of answers, and frames to screens.
+    sent_bytes: Counter = Counter::default(), "sent", Some(Unit::Bytes);
     /// Records taken in, by kind (event, vitals, status).
     records: Family<KindLabels, Counter> = Family::default(), "records", None;
+    /// Events, by type (known ones, else other) and outcome.
+    events: EventCounts = EventCounts::default(), "events", None;
     /// Events that were already known and were answered again.
     duplicates: Counter = Counter::default(), "duplicates", None;
     /// Receipts, by outcome (stored, not_promised, timed_out).
@@ -92,16 +101,22 @@ metrics! {
     undelivered: Family<KindLabels, Counter> = Family::default(), "undelivered", None;
     /// Device states in memory.
     device_states: Gauge = Gauge::default(), "device_states", None;
+    /// Reports whose device was in memory with its state.
+    state_hits: Counter = Counter::default(), "device_state_hits", None;
+    /// Reports whose device had to be loaded first.
+    state_misses: Counter = Counter::default(), "device_state_misses", None;
     /// Loads of device states, by outcome (loaded, failed, skipped).
     state_loads: Family<KindLabels, Counter> = Family::default(), "device_state_loads", None;
     /// Look-ups of bindings, by outcome (hit, miss, stale).
     binding_lookups: Family<KindLabels, Counter> = Family::default(), "binding_lookups", None;
     /// Reads of the sessions' registry, by what for (load, catch_up, refill, replay).
     registry_reads: Family<KindLabels, Counter> = Family::default(), "registry_reads", None;
-    /// Alert transitions, by transition.
-    alert_changes: Family<KindLabels, Counter> = Family::default(), "alert_changes", None;
+    /// Alert transitions, by transition and severity.
+    alert_changes: Family<ChangeLabels, Counter> = Family::default(), "alert_changes", None;
     /// Rows of a transaction.
     batch_rows: Histogram = Histogram::of_rows(), "batch_rows", None;
+    /// Size of the reports of a transaction.
+    batch_bytes: Histogram = Histogram::of_bytes(), "batch", Some(Unit::Bytes);
     /// Time of a transaction, fsync included.
     commit_seconds: Histogram = Histogram::of_seconds(), "commit_duration", Some(Unit::Seconds);
     /// Transactions that failed, by outcome (retried, given_up).
@@ -132,14 +147,20 @@ metrics! {
     slowest_behind: Gauge = Gauge::default(), "slowest_session_behind", None;
     /// Sessions closed, by reason.
     sessions_closed: Family<KindLabels, Counter> = Family::default(), "sessions_closed", None;
-    /// Alerts that are open.
-    open_alerts: Gauge = Gauge::default(), "open_alerts", None;
+    /// Alerts that are open, by state (raised, acknowledged) and severity.
+    open_alerts: Family<OpenLabels, Gauge> = Family::default(), "open_alerts", None;
     /// Read connections in use.
     readers_used: Gauge = Gauge::default(), "database_readers_used", None;
     /// Read connections that are open.
     readers_open: Gauge = Gauge::default(), "database_readers_open", None;
     /// Read connections at most.
     readers_max: Gauge = Gauge::default(), "database_readers_max", None;
+    /// Time of a read transaction.
+    read_seconds: Histogram = Histogram::of_seconds(), "database_read_duration", Some(Unit::Seconds);
+    /// Wait for a read connection.
+    read_wait_seconds: Histogram = Histogram::of_seconds(), "database_read_wait", Some(Unit::Seconds);
+    /// Statements beyond the limit of slow ones, by where (read, command), and transactions.
+    slow_statements: Family<KindLabels, Counter> = Family::default(), "slow_statements", None;
     /// Entries in memory, by cache (owners, unbound, rules).
     cache_entries: Family<KindLabels, Gauge> = Family::default(), "cache_entries", None;
     /// Size of the database file.
@@ -165,6 +186,36 @@ impl Metrics {
     pub fn checkpointed(&self, took: Duration) {
         self.checkpoint_seconds.observe(took.as_secs_f64());
         self.checkpoint_last.set(Some(took.as_secs_f64()));
+    }
+
+    /// Counts a report that found its device's state in memory, or not.
+    pub fn state_looked_up(&self, found: bool) {
+        if found {
+            self.state_hits.inc()
+        } else {
+            self.state_misses.inc()
+        };
+    }
+
+    /// A gauge for each state of an alert that is not resolved, and each severity in it.
+    pub fn open_alert_gauges(&self) -> Vec<Gauge> {
+        let states = [AlertState::Raised, AlertState::Acknowledged];
+        let labels = states.into_iter().flat_map(|state| {
+            Severity::ALL.map(|severity| OpenLabels { state: state.name(), severity: severity.name() })
+        });
+        labels.map(|labels| self.open_alerts.get_or_create_owned(&labels)).collect()
+    }
+
+    /// Counts a change of an alert.
+    pub fn alert_changed(&self, transition: &'static str, severity: &'static str) {
+        self.alert_changes.get_or_create(&ChangeLabels { kind: transition, severity }).inc();
+    }
+
+    /// Counts slow statements of `kind`.
+    pub fn slow(&self, kind: &'static str, count: u64) {
+        if count > 0 {
+            self.slow_statements.get_or_create(&KindLabels { kind }).inc_by(count);
+        }
     }
 
     /// Counts one of `kind` in a family.

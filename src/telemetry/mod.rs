@@ -2,11 +2,14 @@
 //! the pipeline's figures of the last seconds.
 
 pub mod ages;
+pub mod events;
 pub mod histogram;
 pub mod labels;
 mod logging;
 pub mod metrics;
 pub mod observer;
+#[cfg(feature = "otlp")]
+mod otlp;
 pub mod pipeline;
 pub mod process;
 pub mod reading;

@@ -6,9 +6,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedMutexGuard;
+use tracing::Span;
+use tracing::field::display;
 
 use super::backlog::More;
 use super::lanes::Queued;
@@ -108,6 +110,7 @@ pub fn run(
             }
         }
     }
+    announce.metrics.slow("command", token.take_slow_statements());
     while let Some(batch) = more.as_ref().map(More::take).filter(|batch| !batch.is_empty()) {
         if let Err(failed) = store(&mut token, batch, announce, &mut done) {
             return Done { failed: Some(failed), ..done };
@@ -128,11 +131,13 @@ fn store(
     if batch.is_empty() {
         return Ok(());
     }
+    let _span = batch_span(&batch).entered();
     let begun = Instant::now();
-    match catch_unwind(AssertUnwindSafe(|| token.commit(&entries(&batch)))) {
+    let commit = || tracing::debug_span!("commit").in_scope(|| token.commit(&entries(&batch)));
+    match catch_unwind(AssertUnwindSafe(commit)) {
         Ok(Ok(committed)) => {
             crate::fail_point!("writer::committed");
-            announce.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
+            announce.transaction_took(begun.elapsed(), token.slow_statement(), batch.len());
             announce.watermark.advance(token.last_offset());
             crate::fail_point!("writer::announce");
             done.batches += 1;
@@ -145,6 +150,17 @@ fn store(
             Err((batch, StorageError::Panicked(panic_text(&*panic))))
         }
     }
+}
+
+/// A trace of its own, which follows from those of its reports.
+fn batch_span(batch: &[Queued]) -> Span {
+    let span = tracing::debug_span!("batch", rows = batch.len());
+    if !span.is_disabled() {
+        for ticket in batch.iter().filter_map(|queued| queued.item.ticket.as_ref()) {
+            span.follows_from(ticket.receipt.span());
+        }
+    }
+    span
 }
 
 fn refuse(commands: Vec<Administer>) {
@@ -192,8 +208,9 @@ impl Announce {
     /// Everything that a commit entails, the screens first.
     fn committed(&self, batch: Vec<Queued>, committed: Committed) {
         self.metrics.batch_rows.observe(batch.len() as f64);
+        self.metrics.batch_bytes.observe(batch.iter().map(Queued::weight_bytes).sum::<usize>() as f64);
         for change in &committed.changes {
-            Metrics::count(&self.metrics.alert_changes, change.transition.name());
+            self.metrics.alert_changed(change.transition.name(), change.alert.severity.name());
         }
         self.publish(&batch, committed.changes);
         crate::fail_point!("writer::receipts");
@@ -221,6 +238,10 @@ impl Announce {
                 self.metrics.stored_seconds.observe(item.arrived.elapsed().as_secs_f64());
                 crate::fail_point!("writer::receipt");
                 let outcome = stored.outcome(item.event_id, alert_id);
+                let (event, alert) = (item.event_id.map(display), alert_id.map(display));
+                ticket.receipt.span().in_scope(|| {
+                    tracing::debug!(event_id = event, alert_id = alert, "committed");
+                });
                 // Room first: who is answered may send the next at once.
                 drop(ticket.permit);
                 ticket.receipt.answer(outcome);
@@ -236,6 +257,14 @@ impl Announce {
                 // A shard that is down has forgotten what it waited for.
                 let _ = link.send(ShardNotice::Committed { items, merged: merged.clone() });
             }
+        }
+    }
+
+    fn transaction_took(&self, took: Duration, slow: Duration, rows: usize) {
+        self.metrics.commit_seconds.observe(took.as_secs_f64());
+        if !slow.is_zero() && took >= slow {
+            self.metrics.slow("transaction", 1);
+            tracing::warn!(took_ms = took.as_millis() as u64, rows, "slow transaction");
         }
     }
 

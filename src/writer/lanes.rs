@@ -20,6 +20,13 @@ pub struct Queued {
     pub item: WriteItem,
 }
 
+impl Queued {
+    /// What it weighs at admission.
+    pub fn weight_bytes(&self) -> usize {
+        weight_bytes(&self.item)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Lane {
     items: VecDeque<Queued>,

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Command;
 
 use watchpost::config::Config;
-use watchpost::telemetry::Metrics;
 
 use super::{none, read, root, sources};
 
@@ -51,19 +50,6 @@ fn every_key_of_the_configuration_is_described_with_its_default() {
         }
     }
     none("docs/configuration.md", &faults);
-}
-
-#[test]
-fn every_metric_is_described() {
-    let docs = read(&root().join("docs/operations.md"));
-    let rows: Vec<&str> =
-        docs.lines().filter_map(|line| line.strip_prefix("| `watchpost_")?.split('`').next()).collect();
-    let metrics: Vec<String> = Metrics::described().into_iter().map(|(name, _)| name).collect();
-    let rows: Vec<String> = rows.into_iter().map(|name| format!("watchpost_{name}")).collect();
-    let missing = metrics.iter().filter(|name| !rows.contains(name)).map(|name| format!("{name} is missing"));
-    let unknown =
-        rows.iter().filter(|name| !metrics.contains(name)).map(|name| format!("{name} is no metric"));
-    none("docs/operations.md", &missing.chain(unknown).collect::<Vec<_>>());
 }
 
 #[test]

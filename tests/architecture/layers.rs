@@ -158,7 +158,7 @@ fn the_reader_of_use_lines_takes_braces_apart() {
 /// A word that may stand in the code of these files only; a folder ends with `/`.
 #[test]
 fn each_library_and_power_has_its_place() {
-    let places: [(&str, &[&str]); 10] = [
+    let places: [(&str, &[&str]); 12] = [
         ("diesel::", &["src/storage/"]),
         ("diesel_migrations", &["src/storage/"]),
         ("actix_ws", &["src/session/socket.rs"]),
@@ -170,6 +170,8 @@ fn each_library_and_power_has_its_place() {
         // A session begins as the answer to an upgrade.
         ("HttpResponse", &["src/api/", "src/dashboard/", "src/session/socket.rs"]),
         ("csv::", &["src/api/import.rs"]),
+        ("opentelemetry", &["src/telemetry/otlp.rs", "src/telemetry/logging.rs"]),
+        ("rustix::", &["src/telemetry/process.rs"]),
         ("SyncArbiter", &[]),
     ];
     let mut faults = Vec::new();

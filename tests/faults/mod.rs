@@ -16,4 +16,5 @@ mod shard;
 mod start;
 mod strangers;
 mod tools;
+mod traces;
 mod writer;

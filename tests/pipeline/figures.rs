@@ -89,3 +89,99 @@ async fn metrics_tell_how_far_the_log_has_gone() {
     app.stored(EVENTS, &event("w4", "CALL_STATE", "1", 0)).await;
     assert_eq!(value(&metrics(&app).await, "watchpost_offset_committed"), Some(3.0));
 }
+
+#[actix_web::test]
+async fn events_and_alerts_are_counted_by_what_they_are() {
+    let app = TestApp::start().await;
+    let first = app.stored(EVENTS, &sos("w1", 0)).await;
+    app.stored(EVENTS, &sos("w1", 0)).await;
+    app.stored(EVENTS, &event("w2", "MADE_UP_TYPE", "1", 0)).await;
+    app.act(&first["alert_id"], "acknowledge").await;
+    app.stored(EVENTS, &sos("w3", 0)).await;
+
+    let text = metrics(&app).await;
+    for (series, expected) in [
+        (r#"watchpost_events_total{type="SOS_EVENT",outcome="stored"}"#, 2.0),
+        (r#"watchpost_events_total{type="SOS_EVENT",outcome="duplicate"}"#, 1.0),
+        (r#"watchpost_events_total{type="other",outcome="stored"}"#, 1.0),
+        (r#"watchpost_alert_changes_total{kind="raised",severity="critical"}"#, 2.0),
+        (r#"watchpost_alert_changes_total{kind="acknowledged",severity="critical"}"#, 1.0),
+        ("watchpost_device_state_hits_total", 1.0),
+        ("watchpost_device_state_misses_total", 3.0),
+    ] {
+        assert_eq!(value(&text, series), Some(expected), "{series}");
+    }
+    eventually("the registry holds both alerts", || async {
+        let text = metrics(&app).await;
+        let open = |state: &str, severity: &str| {
+            value(&text, &format!(r#"watchpost_open_alerts{{state="{state}",severity="{severity}"}}"#))
+        };
+        assert_eq!(open("raised", "low"), Some(0.0), "those without one are there too");
+        ((open("raised", "critical"), open("acknowledged", "critical")) == (Some(1.0), Some(1.0)))
+            .then_some(())
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn transactions_and_traffic_have_sizes() {
+    let app = TestApp::start().await;
+    let mut screen = StreamClient::open(&app, &app.admin).await;
+    let before = metrics(&app).await;
+    let body = sos("w1", 0);
+    app.stored(EVENTS, &body).await;
+    screen.next_alert().await;
+    let after = metrics(&app).await;
+    let grown = |series: &str| value(&after, series).expect(series) - value(&before, series).unwrap_or(0.0);
+    assert_eq!(grown("watchpost_received_bytes_total") as usize, body.to_string().len());
+    // The answer, the frame to the screen, and the metrics themselves.
+    assert!(grown("watchpost_sent_bytes_total") as usize > before.len());
+    assert_eq!((grown("watchpost_batch_rows_count"), grown("watchpost_batch_rows_sum")), (1.0, 1.0));
+    let bytes = grown("watchpost_batch_bytes_sum");
+    assert!(bytes >= 1024.0 && bytes % 1024.0 == 0.0, "{bytes}: by admission weight");
+    assert!(value(&after, "watchpost_connections") >= Some(2.0), "the screen's and this one's");
+}
+
+#[actix_web::test]
+async fn a_slow_read_is_counted_and_no_other() {
+    let app = TestApp::start_with(|config| config.storage.slow_statement_ms = 60_000).await;
+    app.get("/api/v1/alerts").await;
+    let text = metrics(&app).await;
+    assert_eq!(value(&text, r#"watchpost_slow_statements_total{kind="read"}"#), None);
+    assert!(value(&text, "watchpost_database_read_duration_seconds_count") > Some(0.0), "{text}");
+
+    let app = TestApp::start_with(|config| config.storage.slow_statement_ms = 1).await;
+    let slow = |conn: &mut _| {
+        let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) \
+                       SELECT max(i) FROM n";
+        diesel::RunQueryDsl::execute(diesel::sql_query(numbers), conn)?;
+        Ok(())
+    };
+    app.state.readers.read(slow).await.expect("an answer");
+    let counted = value(&metrics(&app).await, r#"watchpost_slow_statements_total{kind="read"}"#);
+    assert!(counted >= Some(1.0), "{counted:?}");
+}
+
+#[actix_web::test]
+async fn the_number_of_series_does_not_grow_with_devices() {
+    // Slowness would be counted, on a busy machine.
+    let app = TestApp::start_with(|config| config.storage.slow_statement_ms = 0).await;
+    let series = async |devices: std::ops::Range<u32>| {
+        for device in devices {
+            let serial = format!("w{device}");
+            let kind = format!("TYPE_{device}");
+            app.stored(EVENTS, &event(&serial, &kind, "1", 0)).await;
+            app.stored(EVENTS, &sos(&serial, 1)).await;
+            app.stored(HEALTH, &heart_rate(&serial, 2, 70)).await;
+        }
+        // Twice: the first look is itself counted.
+        metrics(&app).await;
+        let text = metrics(&app).await;
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect::<Vec<_>>()
+    };
+    let few = series(0..2).await;
+    let many = series(2..60).await;
+    let new: Vec<_> = many.iter().filter(|line| !few.contains(line)).collect();
+    assert!(new.is_empty(), "{new:?}");
+}

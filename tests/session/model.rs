@@ -10,6 +10,7 @@ use watchpost::domain::rule::Severity;
 use watchpost::session::delivery::SessionId;
 use watchpost::session::frames::Since;
 use watchpost::session::live_log::{LogRead, ReadFailure};
+use watchpost::session::open_alerts::OpenCounts;
 use watchpost::session::registry::{Effect, Limits, Registry};
 use watchpost::storage::alert_log::OpenSnapshot;
 
@@ -167,4 +168,27 @@ fn alerts_that_were_left_out_come_back_when_there_is_room_but_not_those_resolved
     open_read(&mut registry, refill, &at_read);
     assert_eq!(registry.open_alerts(), history.open_at(history.last()).len());
     assert_eq!(registry.open_alerts(), 2);
+    let mut counts = OpenCounts::default();
+    counts[0][Severity::High as usize] = 2;
+    assert_eq!(*registry.open_counts(), counts);
+
+    let change = history.touch(2, Transition::Acknowledged, false);
+    registry.publish(vec![change], history.last(), now);
+    counts[0][Severity::High as usize] = 1;
+    counts[1][Severity::High as usize] = 1;
+    assert_eq!(*registry.open_counts(), counts);
+}
+
+#[test]
+fn a_session_is_behind_until_it_has_written_what_it_was_handed() {
+    let mut world = loaded_world(20);
+    assert_eq!(world.registry.slowest_behind(), 0, "nobody is there");
+    let session = resume(&mut world, 15);
+    // Three are handed over at a time.
+    for behind in [5, 2, 0] {
+        assert_eq!(world.registry.slowest_behind(), behind);
+        world.settle();
+        world.pull(session);
+    }
+    world.finish();
 }
