@@ -137,7 +137,7 @@ fn a_public_address_needs_a_word_of_consent() {
 #[test]
 fn an_unknown_database_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
-    for url in ["mysql://host/db", "watchpost.db", "sqlite:", "mysql://host/db"] {
+    for url in ["mysql://host/db", "watchpost.db", "sqlite:", "postgre://host/db"] {
         let line = refusal(server(dir.path(), &["--database-url", url]));
         assert_says(&line, &[url, "sqlite:"]);
     }
