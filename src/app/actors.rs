@@ -239,6 +239,13 @@ impl Pipeline {
         ask(&self.registry.close_all, |done| CloseAll { done }).await;
     }
 
+    /// Leaves a mark in the database that [`Pipeline::drain`] takes away.
+    pub async fn mark_running(&self) {
+        if let Err(err) = self.writer.execute(Command::MarkRunning).await {
+            tracing::warn!("if this server is killed, the next start will not notice: {err}");
+        }
+    }
+
     /// Hands on what the shards hold, then writes what the writer holds.
     pub async fn drain(&self) {
         for shard in self.admission.router.shards() {

@@ -164,11 +164,13 @@ impl App {
         let beat = actix_web::rt::spawn(figures::beat(observer));
         let connections = http::Connections(metrics.connections.clone());
         let (server, addr) = http::listen(&config, &state, &pipeline, &accepting, &connections)?;
+        // A start that fails before has left nothing undone.
+        pipeline.mark_running().await;
         accepting.store(true, Ordering::Release);
         let shutdown_timeout = Duration::from_secs(config.server.shutdown_timeout_s);
         let check =
             opened.stopped_uncleanly && !database.is_shared() && config.storage.check_after_unclean_stop;
-        let check = check.then(|| IntegrityCheck::begin(&database, &metrics, &integrity)).transpose()?;
+        let check = check.then(|| IntegrityCheck::begin(&database, &metrics, &integrity));
         Ok(Self {
             addr,
             state,

@@ -135,6 +135,8 @@ pub enum Command {
     },
     /// Writes as much as a small batch, to see whether that is possible.
     Probe,
+    /// Reports are taken from now on: a start that finds this mark is told that nobody took it away.
+    MarkRunning,
     /// Nothing is left to write: the next start finds a server that was stopped well.
     MarkStopped,
 }
@@ -157,7 +159,7 @@ impl Command {
             Command::StoreDeviceMessage(_) => "device_message",
             Command::RecordShown { .. } => "shown",
             Command::Probe => "probe",
-            Command::MarkStopped => "stopped",
+            Command::MarkRunning | Command::MarkStopped => "running",
         }
     }
 }

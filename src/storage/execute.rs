@@ -63,6 +63,10 @@ pub fn execute(conn: &mut Conn, command: Command, now: UtcMillis) -> Result<Comm
             running::probe(conn)?;
             Ok(CommandReply::Done)
         }
+        Command::MarkRunning => {
+            running::set(conn, now)?;
+            Ok(CommandReply::Done)
+        }
         Command::MarkStopped => {
             running::clear(conn)?;
             Ok(CommandReply::Done)

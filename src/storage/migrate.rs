@@ -89,7 +89,7 @@ fn prepare_any(database: &Database, seeds: &[Rule], now: UtcMillis) -> Result<Op
             take_over(conn, holder)?;
         }
         let known: Option<String> = meta::table.find("epoch").select(meta::value).first(conn).optional()?;
-        let stopped_uncleanly = super::running::mark(conn, now)?;
+        let stopped_uncleanly = super::running::is_set(conn)?;
         if let Some(epoch) = known {
             return Ok(Opened { epoch, newly_created: false, stopped_uncleanly });
         }

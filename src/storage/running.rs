@@ -11,15 +11,19 @@ use crate::domain::time::UtcMillis;
 
 const KEY: &str = "running_since_ms";
 
-/// Sets the mark in the caller's transaction. True if it was there.
-pub(super) fn mark(conn: &mut Conn, now: UtcMillis) -> QueryResult<bool> {
+/// Whether it is there.
+pub(super) fn is_set(conn: &mut Conn) -> QueryResult<bool> {
     let left: Option<String> = meta::table.find(KEY).select(meta::value).first(conn).optional()?;
+    Ok(left.is_some())
+}
+
+/// Sets it: from now on reports are taken.
+pub(super) fn set(conn: &mut Conn, now: UtcMillis) -> QueryResult<()> {
     struct PutMark;
     const SQL: &str =
         "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     let now = now.0.to_string();
-    Statement::<PutMark>::new(SQL, &[Bind::Text(KEY), Bind::Text(&now)]).execute(conn)?;
-    Ok(left.is_some())
+    Statement::<PutMark>::new(SQL, &[Bind::Text(KEY), Bind::Text(&now)]).execute(conn).map(|_| ())
 }
 
 /// Takes it away: all is written, or the file is a copy that nobody runs on.

@@ -20,7 +20,7 @@ const KINDS: [&str; 10] = [
     "device_message",
     "shown",
     "probe",
-    "stopped",
+    "running",
 ];
 
 /// Sends commands and waits for them. At most `commands_max` of each kind wait at a time. Cheap

@@ -245,6 +245,13 @@ fn a_server_that_was_killed_is_checked_in_the_background_by_the_next() {
     assert_eq!(integrity(&second, &token), json!({"last_stop_clean": false, "check": "sound", "faults": []}));
     sos(&second, "two");
     stop(second);
+    // A start that fails is none.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listen = taken.local_addr().expect("an address").to_string();
+    assert!(
+        refused(&["serve", "--listen", &listen, "--set", "telemetry.log=error"], dir.path())
+            .contains(&listen)
+    );
     let third = Process::start(dir.path());
     assert_eq!(integrity(&third, &token), not_run);
     third.kill();
