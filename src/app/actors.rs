@@ -240,9 +240,13 @@ impl Pipeline {
     }
 
     /// Leaves a mark in the database that [`Pipeline::drain`] takes away.
-    pub async fn mark_running(&self) {
-        if let Err(err) = self.writer.execute(Command::MarkRunning).await {
-            tracing::warn!("if this server is killed, the next start will not notice: {err}");
+    /// Ends never if the writer does not: to be awaited beside `fatal`.
+    pub fn mark_running(&self) -> impl Future<Output = ()> + use<> {
+        let writer = self.writer.clone();
+        async move {
+            if let Err(err) = writer.execute(Command::MarkRunning).await {
+                tracing::warn!("if this server is killed, the next start will not notice: {err}");
+            }
         }
     }
 

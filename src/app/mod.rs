@@ -167,7 +167,11 @@ impl App {
         let connections = http::Connections(metrics.connections.clone());
         let (server, addr) = http::listen(&config, &state, &pipeline, &accepting, &connections)?;
         // A start that fails before has left nothing undone.
-        pipeline.mark_running().await;
+        let mark = pipeline.mark_running();
+        tokio::select! {
+            fatal = pipeline.fatal.recv() => return Err(fatal.unwrap_or(Fatal::RootDied).into()),
+            () = mark => {}
+        }
         accepting.store(true, Ordering::Release);
         let shutdown_timeout = Duration::from_secs(config.server.shutdown_timeout_s);
         let check =

@@ -171,7 +171,7 @@ fn each_library_and_power_has_its_place() {
         ("HttpResponse", &["src/api/", "src/dashboard/", "src/session/socket.rs"]),
         ("csv::", &["src/api/import.rs"]),
         ("opentelemetry", &["src/telemetry/otlp.rs", "src/telemetry/logging.rs"]),
-        ("rustix::", &["src/telemetry/process.rs"]),
+        ("rustix::", &["src/telemetry/process.rs", "src/app/descriptors.rs", "src/demo/mod.rs"]),
         ("SyncArbiter", &[]),
     ];
     let mut faults = Vec::new();

@@ -9,13 +9,13 @@ fn of_two_operators_one_is_first_and_the_other_is_told_who() {
     let scene = Scene::start();
     let ann = scene.operator_as(&scene.token_of("ann"));
     let bob = scene.operator_as(&scene.token_of("bob"));
+    // Before there is anything to acknowledge: what is sent right behind it may not be held yet.
+    bob.call("Fetch.enable", json!({"patterns": [{"urlPattern": "*/acknowledge"}]}));
     let alert = scene.sos("W1");
     ann.until_seen("dialog.popup[data-armed]");
     bob.until_seen("dialog.popup[data-armed]");
 
     // Bob's command is held on its way, and Ann's overtakes it.
-    let held = json!({"patterns": [{"urlPattern": "*/acknowledge"}]});
-    bob.call("Fetch.enable", held);
     bob.press("a");
     let request = bob.until_told("Fetch.requestPaused")["requestId"].clone();
     ann.press("a");
