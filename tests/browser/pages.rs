@@ -185,6 +185,7 @@ fn the_keyboard_reaches_everything() {
     page.until_seen("dialog.help");
     page.press("Escape");
     page.until_gone("dialog.help");
+    page.until("the focus to be back", "document.activeElement.matches('main h1')");
     page.press("/");
     page.until("the search to have the focus", "document.activeElement.matches('input[data-search]')");
 }

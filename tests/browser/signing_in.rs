@@ -1,5 +1,6 @@
 //! The ways in and out.
 
+use serde_json::Value;
 use testkit::process::{command, run};
 
 use super::scene::Scene;
@@ -43,4 +44,11 @@ fn a_token_is_asked_for_again_until_it_is_right_and_a_revoked_one_ends_the_page(
     page.press("Enter");
     page.until_live();
     assert_eq!(page.text(".caller"), "ann");
+
+    let (_, tokens) = scene.rest("GET /api/v1/tokens", &Value::Null);
+    let tokens = tokens["items"].as_array().expect("tokens").clone();
+    let ann = tokens.iter().find(|token| token["name"] == "ann").expect("the token of Ann");
+    let id = ann["token_id"].as_str().expect("an id");
+    assert_eq!(scene.rest(&format!("DELETE /api/v1/tokens/{id}"), &Value::Null).0, 204);
+    page.until_seen("#token");
 }

@@ -59,5 +59,8 @@ let before = route.value.page;
 route.subscribe(({ page }) => {
   if (page === before) return;
   before = page;
-  requestAnimationFrame(() => document.querySelector("main h1")?.focus());
+  requestAnimationFrame(() => {
+    // Somebody may be typing by now: a frame can be late.
+    if (!isTyping(document.activeElement)) document.querySelector("main h1")?.focus();
+  });
 });

@@ -25,7 +25,8 @@ function Dialog() {
   const box = useRef(null);
   useEffect(() => {
     const before = document.activeElement;
-    box.current.showModal();
+    const dialog = box.current;
+    dialog.showModal();
     const leave = holdKeys((key) => {
       if (key !== "?" && key !== "Escape") return false;
       helpOpen.value = false;
@@ -33,7 +34,9 @@ function Dialog() {
     }, { exclusive: true, always: true });
     return () => {
       leave();
-      before?.focus?.();
+      // Back to where it was, unless somebody has gone elsewhere by now.
+      const now = document.activeElement;
+      if (now === document.body || dialog.contains(now)) before?.focus?.();
     };
   }, []);
   return html`<dialog ref=${box} class="help" aria-labelledby="help-title" onClose=${() => { helpOpen.value = false; }}>
