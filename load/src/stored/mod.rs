@@ -23,7 +23,7 @@ use report::{Filled, Report};
 
 /// A figure missed its limit.
 const MISSED: u8 = 2;
-/// What an event with its health record, their indexes and the log take at most (measured: 1,900).
+/// What an event with its health record, their indexes and the log take at most.
 const BYTES_PER_EVENT: u64 = 2_400;
 /// Left for everybody else, beside the file.
 const SPARE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
