@@ -11,6 +11,10 @@ mod herd;
 mod hostile;
 mod kill;
 #[cfg(feature = "postgres")]
+mod pg_outage;
+#[cfg(feature = "postgres")]
+mod pg_scene;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod shutdown;
 mod simulation;

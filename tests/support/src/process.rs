@@ -199,22 +199,41 @@ pub fn request(stream: &mut TcpStream, head: &str, body: &str) -> Option<(u16, S
 
 /// The same with a token.
 pub fn request_as(stream: &mut TcpStream, token: &str, head: &str, body: &str) -> Option<(u16, String)> {
+    send(stream, token, head, body)?;
+    answer(stream)
+}
+
+/// Sends a request, for [`answer`] or [`whole_answer`]. Without a token if that is empty.
+pub fn send(stream: &mut TcpStream, token: &str, head: &str, body: &str) -> Option<()> {
     let sign_in = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
     let length = body.len();
     let request = format!(
         "{head} HTTP/1.1\r\nHost: x\r\n{sign_in}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
-    stream.write_all(request.as_bytes()).ok()?;
-    answer(stream)
+    stream.write_all(request.as_bytes()).ok()
 }
 
 /// Status and body of the answer to a request that has been sent.
 pub fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
+    whole_answer(stream).map(|answer| (answer.status, answer.body))
+}
+
+/// An answer with what of its head matters to a watch.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// `Retry-After`, if it says so.
+    pub retry_after: Option<String>,
+    pub body: String,
+}
+
+/// The answer to a request that has been sent.
+pub fn whole_answer(stream: &mut TcpStream) -> Option<Answer> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let status = line.split(' ').nth(1)?.parse().ok()?;
-    let mut length = 0;
+    let (mut length, mut retry_after) = (0, None);
     loop {
         line.clear();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -224,13 +243,16 @@ pub fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                 length = value.parse().ok()?
             }
+            Some((name, value)) if name.eq_ignore_ascii_case("retry-after") => {
+                retry_after = Some(value.to_owned())
+            }
             None if line.trim_end().is_empty() => break,
             _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((status, String::from_utf8(body).ok()?))
+    Some(Answer { status, retry_after, body: String::from_utf8(body).ok()? })
 }
 
 pub fn connect(addr: SocketAddr) -> Option<TcpStream> {
