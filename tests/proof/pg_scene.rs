@@ -11,8 +11,8 @@ use testkit::dashboard::{Dashboard, assert_told_the_log};
 use testkit::database;
 use testkit::process::{self, Answer, Process, admin_token, connect, pass, request_as, whole_answer};
 use testkit::proxy::Proxy;
-use testkit::scale::{figure, is_long};
-use testkit::traffic::{Traffic, serials};
+use testkit::scale::{figure, is_long, spread};
+use testkit::traffic::{Traffic, bind};
 use testkit::truth::File;
 
 /// True if reports are answered 200 while PostgreSQL is away; if not, "send it again" is an answer.
@@ -27,15 +27,6 @@ const BETWEEN: u64 = 30;
 const PROBES: Duration = Duration::from_millis(100);
 /// Between two looks at what has been stored.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Ends the load also when the test fails.
-pub struct Stop<'a>(pub &'a Traffic);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
 
 pub struct Scene {
     pub cluster: Cluster,
@@ -204,16 +195,6 @@ pub fn sos(device: &str) -> String {
         .to_string()
 }
 
-fn bind(addr: SocketAddr, token: &str) {
-    let mut stream = connect(addr).expect("a connection");
-    for serial in WATCHES.iter().flat_map(|name| serials(name).0) {
-        let head = format!("PUT /api/v1/devices/{serial}/binding");
-        let body = json!({"customer_id": "7", "person_id": serial}).to_string();
-        let bound = request_as(&mut stream, token, &head, &body).expect("an answer");
-        assert_eq!(bound.0, 200, "{}", bound.1);
-    }
-}
-
 /// Everything that was answered 200 is in PostgreSQL in the end, up to the offset that the server
 /// stands at; how long that took.
 pub fn until_caught_up(addr: SocketAddr, token: &str, traffic: &Traffic, file: &mut File) -> Duration {
@@ -267,13 +248,13 @@ pub fn faults(
     let Scene { cluster, proxy, dir, traffic } = &mut scene;
     let process = Scene::start(dir.path(), proxy);
     let (addr, token) = (process.addr, admin_token(dir.path()));
-    bind(addr, &token);
+    bind(addr, &token, &WATCHES);
     let dashboard = Dashboard::start(&token);
     dashboard.point_to(Some(addr));
     let mut desk = Desk::new(addr, &token, &dashboard);
     let mut file = std::thread::scope(|scope| {
         let traffic = &*traffic;
-        let _stop = Stop(traffic);
+        let _stop = traffic.until_dropped();
         traffic.point_to(Some(addr));
         for name in WATCHES {
             scope.spawn(|| traffic.watch(name));
@@ -297,14 +278,14 @@ pub fn faults(
     process.signal("-TERM");
     assert_eq!(process.wait(), (Some(0), String::new()));
     assert_kept(traffic, &WATCHES, &mut file);
-    let Desk { answered, shown, .. } = &desk;
-    let (answered, shown) = (spread(answered), spread(shown));
+    let answered =
+        format!("{} of {} answered 200, {}", desk.answered.len(), desk.probes, spread(&desk.answered));
+    let shown = spread(&desk.shown);
     // Whoever comes after it knows everything.
     let next = Scene::start(dir.path(), proxy);
     desk.assert_known(next.addr);
     assert_shows_what_is_open(next.addr, &token, &mut file);
     next.kill();
-    let probes = desk.probes;
     let connections = dashboard.finish();
     let told = assert_told_the_log(&connections, &mut file);
     assert_eq!(connections.len(), 1, "the screen stayed connected all the time");
@@ -315,17 +296,6 @@ pub fn faults(
     figure(&format!("{what}: faults, items answered 200, answers 503"), {
         format!("{rounds}, {}, {}", traffic.answered(), record.refused)
     });
-    figure(&format!("{what}: SOS meanwhile, to the answer 200, to the screen"), {
-        format!("{probes}; {answered}; {shown}")
-    });
+    figure(&format!("{what}: SOS meanwhile; to the screen"), format!("{answered}; {shown}"));
     figure(&format!("{what}: until all is in PostgreSQL, ms"), caught_up.as_millis());
-}
-
-pub fn spread(times: &[Duration]) -> String {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    let of = |index: usize| times.get(index).map_or(0, Duration::as_millis);
-    format!("{} of them, p50 {} ms, max {} ms", times.len(), of(times.len() / 2), {
-        of(times.len().saturating_sub(1))
-    })
 }

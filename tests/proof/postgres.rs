@@ -8,8 +8,6 @@ use testkit::process::{Process, command, connect, pass, refusal, request, server
 use testkit::traffic::Traffic;
 use testkit::truth::File;
 
-use super::pg_scene::Stop;
-
 #[test]
 fn a_second_server_on_the_same_database_is_refused() {
     let cluster = Cluster::start();
@@ -71,7 +69,7 @@ fn a_copy_that_is_killed_goes_on_and_has_every_row() {
     let process = Process::start(dir.path());
     let traffic = Traffic::default();
     std::thread::scope(|scope| {
-        let _stop = Stop(&traffic);
+        let _stop = traffic.until_dropped();
         traffic.point_to(Some(process.addr));
         scope.spawn(|| traffic.watch("W0"));
         traffic.until(300);

@@ -37,13 +37,19 @@ impl Cluster {
 
     /// With settings such as `max_connections=8`, which win over those of every cluster.
     pub fn start_with(settings: &[&str]) -> Self {
-        let mut cluster = Self::make(settings);
+        let mut cluster = Self::make();
+        cluster.settings.extend(settings.iter().map(|&setting| setting.to_owned()));
         cluster.go_on();
         cluster
     }
 
+    /// One more setting, from its next start on.
+    pub fn set(&mut self, setting: String) {
+        self.settings.push(setting);
+    }
+
     /// Makes it without starting it.
-    pub fn make(settings: &[&str]) -> Self {
+    pub fn make() -> Self {
         let dir = tempfile::Builder::new().prefix("watchpost-postgres").tempdir().expect("a directory");
         let mut versions: Vec<PathBuf> = std::fs::read_dir(PROGRAMS)
             .unwrap_or_else(|err| panic!("{PROGRAMS}: {err}; install PostgreSQL, as tests/run does"))
@@ -51,9 +57,9 @@ impl Cluster {
             .collect();
         versions.sort();
         let version = versions.pop().expect("a version of PostgreSQL");
-        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let port = free_port(dir.path());
-        let cluster = Self { dir, programs: version.join("bin"), port, settings, server: None };
+        let port = free_port(&dir.path().to_string_lossy());
+        let programs = version.join("bin");
+        let cluster = Self { dir, programs, port, settings: Vec::new(), server: None };
         let template = cluster.template(&version.file_name().expect("a version").to_string_lossy());
         run(Command::new("cp").arg("-r").arg(template).arg(cluster.data()));
         cluster.give(cluster.dir.path());
@@ -219,16 +225,16 @@ fn run(command: &mut Command) {
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// The search begins elsewhere for each cluster: the name of its directory is of nobody else.
-fn free_port(dir: &Path) -> u16 {
-    let name = dir.to_string_lossy();
+/// A port of the loopback that nobody listens on and that the kernel gives to nobody. The search begins
+/// elsewhere for each name: choose one that is of nobody else, such as that of a temporary directory.
+pub fn free_port(name: &str) -> u16 {
     let begin = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let count = usize::from(PORTS.end - PORTS.start);
     let mut ports = PORTS.cycle().skip(begin % count).take(count);
     ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
-pub(crate) fn is_root() -> bool {
+fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output().expect("id runs");
     String::from_utf8_lossy(&id.stdout).trim() == "0"
 }

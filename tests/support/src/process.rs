@@ -72,6 +72,12 @@ pub struct Starting {
 }
 
 impl Starting {
+    /// To listen there.
+    pub fn spawn_at(data_dir: &Path, addr: SocketAddr, more: &[&str]) -> Self {
+        let args = server_args_at(data_dir, addr);
+        Self::spawn_args(args.iter().map(String::as_str).chain(more.iter().copied()).collect(), |_| {})
+    }
+
     /// `more` are further arguments.
     pub fn spawn(data_dir: &Path, more: &[&str]) -> Self {
         Self::spawn_adjusted(data_dir, more, |_| {})
@@ -135,8 +141,7 @@ impl Process {
 
     /// Where another one has listened, for clients that come back.
     pub fn start_at(data_dir: &Path, addr: SocketAddr) -> Self {
-        let args = server_args_at(data_dir, addr);
-        Starting::spawn_args(args.iter().map(String::as_str).collect(), |_| {}).listening()
+        Starting::spawn_at(data_dir, addr, &[]).listening()
     }
 
     /// `adjust` changes the command before it runs.
@@ -153,6 +158,18 @@ impl Process {
     /// From the start of the process to now.
     pub fn age(&self) -> Duration {
         self.starting.begun.elapsed()
+    }
+
+    /// Waits for `/readyz` 200; how long that took from the start of the process.
+    pub fn until_ready(&self) -> Duration {
+        let begun = Instant::now();
+        loop {
+            let answer = connect(self.addr).and_then(|mut stream| request(&mut stream, "GET /readyz", ""));
+            if answer.is_some_and(|(status, _)| status == 200) {
+                return self.age();
+            }
+            assert!(begun.elapsed() < DEADLINE, "it is ready within {DEADLINE:?}");
+        }
     }
 
     /// Ends it as a power cut would.

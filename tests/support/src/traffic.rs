@@ -80,7 +80,21 @@ struct Item {
     told: Option<(Value, Value)>,
 }
 
+/// Ends the load when it is dropped: also when a test fails.
+pub struct UntilDropped<'a>(&'a Traffic);
+
+impl Drop for UntilDropped<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 impl Traffic {
+    /// Stops when this is dropped.
+    pub fn until_dropped(&self) -> UntilDropped<'_> {
+        UntilDropped(self)
+    }
+
     /// Where the server is from now on; `None` while it is away.
     pub fn point_to(&self, addr: Option<SocketAddr>) {
         *self.addr.lock().expect("no panic") = addr;
@@ -258,6 +272,17 @@ pub fn serials(name: &str) -> (Vec<String>, Vec<String>) {
             (bound, unbound)
         },
     )
+}
+
+/// Gives those watches to somebody.
+pub fn bind(addr: SocketAddr, token: &str, names: &[&str]) {
+    let mut stream = connect(addr).expect("a connection");
+    for serial in names.iter().flat_map(|name| serials(name).0) {
+        let head = format!("PUT /api/v1/devices/{serial}/binding");
+        let body = json!({"customer_id": "7", "person_id": serial}).to_string();
+        let bound = request_as(&mut stream, token, &head, &body).expect("an answer");
+        assert_eq!(bound.0, 200, "{}", bound.1);
+    }
 }
 
 fn item(name: &str, number: u64) -> Item {
