@@ -22,7 +22,7 @@ use super::deps::SessionDeps;
 use super::frames::{ClientFrame, ServerFrame};
 use super::inbound::{Opening, Received, SignedIn};
 use super::messages::AlertShown;
-use super::outbound::{OUTGOING_MAX, Outgoing, SocketFrame, Writer, Written};
+use super::outbound::{Goodbye, OUTGOING_MAX, Outgoing, SocketFrame, Writer, Written};
 use super::seen;
 use super::slots::SessionSlot;
 use crate::domain::owner::{Caller, Scope};
@@ -66,6 +66,7 @@ pub(super) fn start(
     opening: Option<Opening>,
     received: impl Stream<Item = Received> + 'static,
     sink: impl Sink<SocketFrame> + Unpin + 'static,
+    goodbye: Goodbye,
 ) -> Result<(), getrandom::Error> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random)?;
@@ -90,7 +91,7 @@ pub(super) fn start(
         actor
     });
     let stall = Duration::from_millis(deps.config.write_stall_ms);
-    let writer = Writer { sink, stall, metrics: deps.metrics.clone() };
+    let writer = Writer { sink, goodbye, stall, metrics: deps.metrics.clone() };
     actix_web::rt::spawn(async move {
         let _slot = slot;
         let end = TellEnd(addr);

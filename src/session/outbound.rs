@@ -2,7 +2,7 @@
 //! up nothing but itself.
 
 use std::collections::VecDeque;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,6 @@ pub enum SocketFrame {
     /// With the offset up to which everything has been sent; 0 before the first answer.
     Ping(Offset),
     Pong(Bytes),
-    Close(Farewell),
 }
 
 /// What the session wants written.
@@ -70,19 +69,21 @@ pub enum Written {
 /// Vital signs that leave in one write. Between two of these an alert overtakes the rest.
 pub const VITALS_AT_ONCE: usize = 32;
 
-/// A client that begins to read again within this learns why it was closed.
-const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// Says why it ends, behind everything that the sink has taken, in a place that is kept for it: whenever
+/// a client that was too slow has read what came before, it learns why it was closed.
+pub type Goodbye = Box<dyn FnOnce(Farewell)>;
 
 /// Writes until told to close, or until the socket takes nothing for `stall`.
 pub struct Writer<S> {
     pub sink: S,
+    pub goodbye: Goodbye,
     pub stall: Duration,
     pub metrics: Arc<Metrics>,
 }
 
 impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
     /// `now` overtakes what is waiting, and everything else overtakes vital signs. The ends of both channels mean that the session has died.
-    /// Answers why it ended, after the close frame, if it could be written.
+    /// Answers why it ended, after the close frame; if nothing more is taken, `stall` after it.
     pub async fn run(
         mut self,
         mut outgoing: mpsc::Receiver<Outgoing>,
@@ -112,8 +113,10 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
         };
         Metrics::count(&self.metrics.sessions_closed, farewell.kind);
         if farewell != Farewell::GONE {
-            // A socket that takes nothing is given up.
-            let _ = tokio::time::timeout(CLOSE_WITHIN, self.sink.send(SocketFrame::Close(farewell))).await;
+            (self.goodbye)(farewell);
+            // A socket that still takes nothing is given up.
+            let room = poll_fn(|context| self.sink.poll_ready_unpin(context));
+            let _ = tokio::time::timeout(self.stall, room).await;
         }
         farewell
     }

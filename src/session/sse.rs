@@ -36,7 +36,12 @@ pub fn events(
     opening: Opening,
 ) -> Result<impl Stream<Item = Result<Bytes, std::convert::Infallible>> + 'static, getrandom::Error> {
     let (to_body, body) = mpsc::channel::<Bytes>(EVENTS_MAX);
-    let watched = to_body.clone();
+    let (watched, place) = (to_body.clone(), to_body.clone().try_reserve_owned());
+    let goodbye = Box::new(|farewell| {
+        if let Ok(place) = place {
+            place.send(closing(farewell));
+        }
+    });
     // Ends when the body is dropped, whatever is being written.
     let gone = stream::once(async move {
         watched.closed().await;
@@ -48,7 +53,7 @@ pub fn events(
         Ok::<_, mpsc::error::SendError<Bytes>>((to_body, text))
     });
     let signed_in = SignedIn { caller, revocations };
-    start(deps, slot, Some(signed_in), Some(opening), gone, Box::pin(sink))?;
+    start(deps, slot, Some(signed_in), Some(opening), gone, Box::pin(sink), goodbye)?;
     let mut random = [0u8; 2];
     getrandom::fill(&mut random)?;
     let retry = RETRY_MS + RETRY_MS * u64::from(u16::from_le_bytes(random)) / u64::from(u16::MAX);
@@ -96,13 +101,14 @@ impl EventText {
                 format!(": heartbeat\nid: {}:{offset}\n\n", self.epoch)
             }
             SocketFrame::Ping(_) | SocketFrame::Pong(_) => ": heartbeat\n\n".into(),
-            SocketFrame::Close(Farewell { code, text, .. }) => {
-                let close = serde_json::json!({ "type": "close", "code": code, "reason": text });
-                format!("data: {close}\n\n")
-            }
         }
         .into()
     }
+}
+
+fn closing(Farewell { code, text, .. }: Farewell) -> Bytes {
+    let close = serde_json::json!({ "type": "close", "code": code, "reason": text });
+    format!("data: {close}\n\n").into()
 }
 
 #[cfg(test)]

@@ -78,14 +78,18 @@ async fn a_binding_counts_although_whoever_made_it_has_gone() {
 async fn a_record_that_quarantine_has_no_room_for_is_answered_503_at_once() {
     let app = TestApp::start_with(|config| {
         patient(config);
+        // A command is not tried again: it waits for the lock instead.
+        config.storage.busy_timeout_ms = 20_000;
         config.quarantine.permits = 1;
     })
     .await;
     let lock = WriteLock::take(&app.database());
     let nobody = |bpm: u32| json!({"data": {"heart_rate": bpm, "timestamp": "2025-09-10 13:04:00"}});
     let first = post_later(&app, VITALS, &nobody(70));
-    let in_flight = || app.state.metrics.in_flight.get();
-    eventually("the only room is taken", || async { (in_flight() == 1).then_some(()) }).await;
+    eventually("the only room is taken, and its command is with the writer", || async {
+        (app.state.writer.waiting("quarantine") == 1).then_some(())
+    })
+    .await;
     let mixed = json!({"data": [
         {"heart_rate": 71, "timestamp": "2025-09-10 13:04:01"},
         {"deviceSn": "A", "heart_rate": 72, "timestamp": "2025-09-10 13:04:02"},

@@ -2,14 +2,12 @@
 //! a dashboard that comes back is told every alert once.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::json;
-use testkit::DEADLINE;
 use testkit::dashboard::{Dashboard, assert_told_the_log};
-use testkit::process::{Process, Starting, admin_token, connect, pass, request, request_as};
-use testkit::scale::{Random, count, figure};
-use testkit::traffic::{Record, Traffic, serials};
+use testkit::process::{Process, Starting, admin_token, pass};
+use testkit::scale::{Random, count, figure, spread};
+use testkit::traffic::{Record, Traffic, bind};
 use testkit::truth::File;
 
 const WATCHES: [&str; 4] = ["W0", "W1", "W2", "W3"];
@@ -21,15 +19,6 @@ const KILLS_PER_EARLY_ONE: u64 = 5;
 /// Ten times what is promised for start to ready.
 const READY_MAX: Duration = Duration::from_secs(20);
 
-/// Ends the load also when the test fails.
-struct Stop<'a>(&'a Traffic);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
 #[test]
 fn killed_at_random_instants_under_load_it_loses_nothing_and_shows_every_alert() {
     let cycles = count(50, 500);
@@ -38,14 +27,14 @@ fn killed_at_random_instants_under_load_it_loses_nothing_and_shows_every_alert()
     // Its end does not count, but it makes the database and the bindings.
     let first = Process::start(dir.path());
     let token = admin_token(dir.path());
-    bind(&first, &token);
+    bind(first.addr, &token, &WATCHES);
     first.kill();
 
     let traffic = Traffic::default();
     let dashboard = Dashboard::start(&token);
     let (mut listening, mut ready, mut early) = (Vec::new(), Vec::new(), 0);
     std::thread::scope(|scope| {
-        let _stop = Stop(&traffic);
+        let _stop = traffic.until_dropped();
         let traffic = &traffic;
         for name in WATCHES {
             scope.spawn(|| traffic.watch(name));
@@ -64,7 +53,7 @@ fn killed_at_random_instants_under_load_it_loses_nothing_and_shows_every_alert()
             } else {
                 let process = starting.listening();
                 listening.push(process.listening_after);
-                ready.push(until_ready(&process));
+                ready.push(process.until_ready());
                 traffic.point_to(Some(process.addr));
                 dashboard.point_to(Some(process.addr));
                 traffic.until(1);
@@ -112,30 +101,8 @@ fn killed_at_random_instants_under_load_it_loses_nothing_and_shows_every_alert()
     figure("kill -9: connections of the dashboard, snapshots, gaps", {
         format!("{}, {}, {}", connections.len(), told.snapshots, told.gaps)
     });
-    figure("kill -9: start to first line", spread(listening));
-    figure("kill -9: start to ready", spread(ready));
-}
-
-fn bind(process: &Process, token: &str) {
-    let mut stream = connect(process.addr).expect("a connection");
-    for serial in WATCHES.iter().flat_map(|name| serials(name).0) {
-        let head = format!("PUT /api/v1/devices/{serial}/binding");
-        let body = json!({"customer_id": "7", "person_id": serial}).to_string();
-        let bound = request_as(&mut stream, token, &head, &body).expect("an answer");
-        assert_eq!(bound.0, 200, "{}", bound.1);
-    }
-}
-
-/// From its start to `/readyz` 200.
-fn until_ready(process: &Process) -> Duration {
-    let begun = Instant::now();
-    loop {
-        let answer = connect(process.addr).and_then(|mut stream| request(&mut stream, "GET /readyz", ""));
-        if answer.is_some_and(|(status, _)| status == 200) {
-            return process.age();
-        }
-        assert!(begun.elapsed() < DEADLINE, "it is ready within {DEADLINE:?}");
-    }
+    figure("kill -9: start to first line", spread(&listening));
+    figure("kill -9: start to ready", spread(&ready));
 }
 
 /// Looks at a copy: the next server has to recover the file itself.
@@ -149,10 +116,4 @@ fn check_copy(data_dir: &Path, record: &Record) {
     let mut file = File::of(copy.path());
     record.assert_stored(&mut file);
     file.assert_consistent();
-}
-
-fn spread(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    let of = |index: usize| times.get(index).map_or(0, Duration::as_millis);
-    format!("p50 {} ms, max {} ms", of(times.len() / 2), of(times.len().saturating_sub(1)))
 }

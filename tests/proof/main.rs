@@ -3,6 +3,7 @@
 //! own; where a runner gives it none, `fail::FailScenario` makes them take turns.
 
 mod abuse;
+mod clock;
 mod disk;
 mod failpoints;
 mod fuzz;
@@ -10,6 +11,16 @@ mod hand_over;
 mod herd;
 mod hostile;
 mod kill;
+#[cfg(feature = "postgres")]
+mod pg_access;
+#[cfg(feature = "postgres")]
+mod pg_hand_over;
+#[cfg(feature = "postgres")]
+mod pg_kill;
+#[cfg(feature = "postgres")]
+mod pg_outage;
+#[cfg(feature = "postgres")]
+mod pg_scene;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod shutdown;

@@ -72,7 +72,14 @@ async fn a_hand_over_of_many_frames_leaves_in_one_write() {
         (0..256).map(|_| Arc::new(Frame::new(&history.raise("w1", "c1", Severity::High)))).collect();
     let asked = Rc::new(RefCell::new(Asked::default()));
     let metrics = Arc::new(Metrics::register().0);
-    let writer = Writer { sink: Counting(asked.clone()), stall: Duration::from_secs(10), metrics };
+    let said = Rc::new(RefCell::new(None));
+    let goodbye = said.clone();
+    let writer = Writer {
+        sink: Counting(asked.clone()),
+        goodbye: Box::new(move |farewell| *goodbye.borrow_mut() = Some(farewell)),
+        stall: Duration::from_secs(10),
+        metrics,
+    };
     let (outgoing, to_write) = mpsc::channel(4);
     let (_close_now, closing) = oneshot::channel();
     let reports = RefCell::new(Vec::new());
@@ -83,6 +90,7 @@ async fn a_hand_over_of_many_frames_leaves_in_one_write() {
         reports.borrow_mut().push((written, frames, flushes));
     });
     assert_eq!(writing.await, Farewell::SHUTDOWN);
+    assert_eq!(*said.borrow(), Some(Farewell::SHUTDOWN));
     assert_eq!(*reports.borrow(), [(Written::HandOver { subscription: 1, cursor: 256 }, 256, 1)]);
 }
 

@@ -105,25 +105,42 @@ impl Dashboard {
 
     /// Waits until it knows of everything up to `offset`.
     pub fn until(&self, offset: i64) {
-        let begun = Instant::now();
-        let mut desk = self.desk();
-        while desk.cursor.as_ref().is_none_or(|(_, cursor)| *cursor < offset) {
-            let left = DEADLINE.saturating_sub(begun.elapsed());
-            assert!(!left.is_zero(), "the dashboard stands at {:?}, not at {offset}", desk.cursor);
-            desk = self.shared.1.wait_timeout(desk, left).expect("no panic").0;
-        }
+        self.until_it(&format!("stands at {offset}"), |desk| {
+            desk.cursor.as_ref().filter(|(_, cursor)| *cursor >= offset).map(|_| ())
+        });
+    }
+
+    /// Waits until a frame or a snapshot has shown it this alert.
+    pub fn until_shown(&self, alert_id: &str) {
+        let shows = |seen: &Seen| match seen {
+            Seen::Alert(alert) => alert.alert_id == alert_id,
+            Seen::Snapshot { alert_ids, .. } => alert_ids.contains(alert_id),
+            Seen::Gap { .. } | Seen::UpTo(_) => false,
+        };
+        self.until_it(&format!("has been shown {alert_id}"), |desk| {
+            let mut seen = desk.connections.iter().rev().flat_map(|connection| connection.seen.iter().rev());
+            seen.any(shows).then_some(())
+        });
     }
 
     /// Waits until the server has said goodbye on the newest connection; the close code.
     pub fn until_closed(&self) -> u16 {
+        self.until_it("was told goodbye", |desk| desk.connections.last()?.closed)
+    }
+
+    fn until_it<T>(&self, what: &str, found: impl Fn(&Desk) -> Option<T>) -> T {
         let begun = Instant::now();
         let mut desk = self.desk();
         loop {
-            if let Some(code) = desk.connections.last().and_then(|connection| connection.closed) {
-                return code;
+            if let Some(found) = found(&desk) {
+                return found;
             }
             let left = DEADLINE.saturating_sub(begun.elapsed());
-            assert!(!left.is_zero(), "nobody said goodbye: {:?}", desk.connections.last());
+            assert!(
+                !left.is_zero(),
+                "the dashboard {what} within {DEADLINE:?}; it stands at {:?}",
+                desk.cursor
+            );
             desk = self.shared.1.wait_timeout(desk, left).expect("no panic").0;
         }
     }

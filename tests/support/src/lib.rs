@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod dashboard;
 pub mod database;
 pub mod process;
+pub mod proxy;
 pub mod scale;
 pub mod schema;
 pub mod stream;

@@ -72,6 +72,12 @@ pub struct Starting {
 }
 
 impl Starting {
+    /// To listen there.
+    pub fn spawn_at(data_dir: &Path, addr: SocketAddr, more: &[&str]) -> Self {
+        let args = server_args_at(data_dir, addr);
+        Self::spawn_args(args.iter().map(String::as_str).chain(more.iter().copied()).collect(), |_| {})
+    }
+
     /// `more` are further arguments.
     pub fn spawn(data_dir: &Path, more: &[&str]) -> Self {
         Self::spawn_adjusted(data_dir, more, |_| {})
@@ -135,8 +141,7 @@ impl Process {
 
     /// Where another one has listened, for clients that come back.
     pub fn start_at(data_dir: &Path, addr: SocketAddr) -> Self {
-        let args = server_args_at(data_dir, addr);
-        Starting::spawn_args(args.iter().map(String::as_str).collect(), |_| {}).listening()
+        Starting::spawn_at(data_dir, addr, &[]).listening()
     }
 
     /// `adjust` changes the command before it runs.
@@ -153,6 +158,18 @@ impl Process {
     /// From the start of the process to now.
     pub fn age(&self) -> Duration {
         self.starting.begun.elapsed()
+    }
+
+    /// Waits for `/readyz` 200; how long that took from the start of the process.
+    pub fn until_ready(&self) -> Duration {
+        let begun = Instant::now();
+        loop {
+            let answer = connect(self.addr).and_then(|mut stream| request(&mut stream, "GET /readyz", ""));
+            if answer.is_some_and(|(status, _)| status == 200) {
+                return self.age();
+            }
+            assert!(begun.elapsed() < DEADLINE, "it is ready within {DEADLINE:?}");
+        }
     }
 
     /// Ends it as a power cut would.
@@ -199,22 +216,41 @@ pub fn request(stream: &mut TcpStream, head: &str, body: &str) -> Option<(u16, S
 
 /// The same with a token.
 pub fn request_as(stream: &mut TcpStream, token: &str, head: &str, body: &str) -> Option<(u16, String)> {
+    send(stream, token, head, body)?;
+    answer(stream)
+}
+
+/// Sends a request, for [`answer`] or [`whole_answer`]. Without a token if that is empty.
+pub fn send(stream: &mut TcpStream, token: &str, head: &str, body: &str) -> Option<()> {
     let sign_in = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
     let length = body.len();
     let request = format!(
         "{head} HTTP/1.1\r\nHost: x\r\n{sign_in}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
-    stream.write_all(request.as_bytes()).ok()?;
-    answer(stream)
+    stream.write_all(request.as_bytes()).ok()
 }
 
 /// Status and body of the answer to a request that has been sent.
 pub fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
+    whole_answer(stream).map(|answer| (answer.status, answer.body))
+}
+
+/// An answer with what of its head matters to a watch.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// `Retry-After`, if it says so.
+    pub retry_after: Option<String>,
+    pub body: String,
+}
+
+/// The answer to a request that has been sent.
+pub fn whole_answer(stream: &mut TcpStream) -> Option<Answer> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let status = line.split(' ').nth(1)?.parse().ok()?;
-    let mut length = 0;
+    let (mut length, mut retry_after) = (0, None);
     loop {
         line.clear();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -224,13 +260,16 @@ pub fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                 length = value.parse().ok()?
             }
+            Some((name, value)) if name.eq_ignore_ascii_case("retry-after") => {
+                retry_after = Some(value.to_owned())
+            }
             None if line.trim_end().is_empty() => break,
             _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((status, String::from_utf8(body).ok()?))
+    Some(Answer { status, retry_after, body: String::from_utf8(body).ok()? })
 }
 
 pub fn connect(addr: SocketAddr) -> Option<TcpStream> {

@@ -1,5 +1,7 @@
 //! How much a proof does: the short form of every test run, or the long one of `./tests/run --long`.
 
+use std::time::Duration;
+
 /// True in the long form.
 pub fn is_long() -> bool {
     std::env::var_os("WATCHPOST_TESTS_LONG").is_some_and(|value| value == "1")
@@ -15,6 +17,14 @@ pub fn count(short: usize, long: usize) -> usize {
 /// A figure that a proof found. The long form shows them all at its end.
 pub fn figure(what: &str, value: impl std::fmt::Display) {
     println!("figure: {what}: {value}");
+}
+
+/// Median and largest of some times.
+pub fn spread(times: &[Duration]) -> String {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let of = |index: usize| times.get(index).map_or(0, Duration::as_millis);
+    format!("p50 {} ms, max {} ms", of(times.len() / 2), of(times.len().saturating_sub(1)))
 }
 
 /// Chance that can be had again: SplitMix64.

@@ -1,7 +1,7 @@
 //! Watches and operators that go on whatever becomes of their server: a watch repeats the same bytes
 //! until it is told 200, and keeps what it was told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::DEADLINE;
-use crate::process::{connect, request, request_as};
+use crate::process::{self, Answer, connect, request_as, whole_answer};
 use crate::truth::File;
 
 const EVENTS: &str = "POST /upload_common_event";
@@ -32,6 +32,18 @@ pub struct Traffic {
     stop: AtomicBool,
     answered: AtomicU64,
     record: Mutex<Record>,
+    sent: Mutex<Sent>,
+}
+
+/// Everything that was sent, whatever was answered.
+#[derive(Debug, Clone, Default)]
+pub struct Sent {
+    /// `device type value occurred_ms` of each event.
+    events: HashSet<String>,
+    /// `device measured_ms` of each vital sign.
+    vitals: HashSet<String>,
+    /// `alert_id transition` of each action.
+    actions: HashSet<String>,
 }
 
 /// Everything that was answered 200.
@@ -45,7 +57,7 @@ pub struct Record {
     pub vitals: Vec<String>,
     /// `alert_id transition` of each action.
     pub actions: Vec<String>,
-    /// Items that were answered neither 200 nor 503: `status body answer`.
+    /// Items that were answered neither 200 nor 503 with `Retry-After`: `status body answer`.
     pub odd: Vec<String>,
     /// Requests without a whole answer.
     pub unanswered: u64,
@@ -60,13 +72,29 @@ pub struct Record {
 struct Item {
     route: &'static str,
     body: String,
+    /// Of an event, as [`Sent`] has it.
+    event: Option<String>,
     /// Of vital signs, `device measured_ms`.
     vitals: Vec<String>,
     /// What the first 200 said: event and alert.
     told: Option<(Value, Value)>,
 }
 
+/// Ends the load when it is dropped: also when a test fails.
+pub struct UntilDropped<'a>(&'a Traffic);
+
+impl Drop for UntilDropped<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 impl Traffic {
+    /// Stops when this is dropped.
+    pub fn until_dropped(&self) -> UntilDropped<'_> {
+        UntilDropped(self)
+    }
+
     /// Where the server is from now on; `None` while it is away.
     pub fn point_to(&self, addr: Option<SocketAddr>) {
         *self.addr.lock().expect("no panic") = addr;
@@ -93,6 +121,16 @@ impl Traffic {
             assert!(begun.elapsed() < DEADLINE, "{more} items are stored within {DEADLINE:?}");
             std::thread::park_timeout(Duration::from_millis(1));
         }
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().expect("no panic")
+    }
+
+    /// Nothing of these watches and operators is stored that was not sent. `names` are those of the
+    /// watches.
+    pub fn assert_only_sent(&self, names: &[&str], file: &mut File) {
+        self.sent().assert_all_of(names, file);
     }
 
     fn stopped(&self) -> bool {
@@ -130,7 +168,10 @@ impl Traffic {
             while !self.stopped() {
                 let mut item = waiting.take().unwrap_or_else(|| {
                     number += 1;
-                    item(name, number)
+                    let item = item(name, number);
+                    self.sent().events.extend(item.event.clone());
+                    self.sent().vitals.extend(item.vitals.iter().cloned());
+                    item
                 });
                 match self.send(&mut stream, &mut item) {
                     Some(200) => sent.push(item),
@@ -149,7 +190,9 @@ impl Traffic {
 
     /// The status; `None` without a whole answer.
     fn send(&self, stream: &mut TcpStream, item: &mut Item) -> Option<u16> {
-        let Some((status, answer)) = request(stream, item.route, &item.body) else {
+        let sent = process::send(stream, "", item.route, &item.body);
+        let Some(Answer { status, retry_after, body: answer }) = sent.and_then(|()| whole_answer(stream))
+        else {
             self.record().unanswered += 1;
             return None;
         };
@@ -169,7 +212,7 @@ impl Traffic {
                     self.answered.fetch_add(1, Ordering::AcqRel);
                 }
             }
-            503 => record.refused += 1,
+            503 if retry_after.is_some() => record.refused += 1,
             other => record.odd.push(format!("{other} {} {answer}", item.body)),
         }
         Some(status)
@@ -181,7 +224,14 @@ impl Traffic {
         let mut number = 0u64;
         while let Some((mut stream, _)) = self.reconnect() {
             while !self.stopped() {
-                let Some((200, page)) = request_as(&mut stream, token, OPEN, "") else { break };
+                let page = match request_as(&mut stream, token, OPEN, "") {
+                    Some((200, page)) => page,
+                    Some(_) => {
+                        std::thread::park_timeout(PAUSE);
+                        continue;
+                    }
+                    None => break,
+                };
                 let page: Value = serde_json::from_str(&page).expect("JSON");
                 for alert in page["items"].as_array().expect("alerts") {
                     number += 1;
@@ -192,6 +242,7 @@ impl Traffic {
                     let id = alert["alert_id"].as_str().expect("an alert id");
                     let head = format!("POST /api/v1/alerts/{id}/{action}");
                     let body = json!({"command_id": format!("{name}-{number}")}).to_string();
+                    self.sent().actions.insert(format!("{id} {transition}"));
                     let Some((status, answer)) = request_as(&mut stream, token, &head, &body) else { break };
                     let mut record = self.record();
                     match status {
@@ -223,6 +274,17 @@ pub fn serials(name: &str) -> (Vec<String>, Vec<String>) {
     )
 }
 
+/// Gives those watches to somebody.
+pub fn bind(addr: SocketAddr, token: &str, names: &[&str]) {
+    let mut stream = connect(addr).expect("a connection");
+    for serial in names.iter().flat_map(|name| serials(name).0) {
+        let head = format!("PUT /api/v1/devices/{serial}/binding");
+        let body = json!({"customer_id": "7", "person_id": serial}).to_string();
+        let bound = request_as(&mut stream, token, &head, &body).expect("an answer");
+        assert_eq!(bound.0, 200, "{}", bound.1);
+    }
+}
+
 fn item(name: &str, number: u64) -> Item {
     // Yesterday, on the wall clock of China; no two items share a second.
     let midnight = (Utc::now() + TimeDelta::hours(8) - TimeDelta::seconds(DAY_S)).date_naive();
@@ -231,23 +293,48 @@ fn item(name: &str, number: u64) -> Item {
     let wall = local.format("%Y-%m-%d %H:%M:%S").to_string();
     let measured_ms = (local - TimeDelta::hours(8)).and_utc().timestamp_millis();
     let device = format!("{name}-{}", number % DEVICES);
-    let event = |kind: &str, value: String| json!({"eventType": kind, "eventValue": value, "deviceSn": device, "timestamp": wall});
-    let (route, body, vitals) = match number % 7 {
-        0 | 4 => (EVENTS, event("com.tdtech.ohos.health.action.SOS_EVENT", device.clone()), vec![]),
-        1 => {
-            let worn = (number / 7 % 2).to_string();
-            (EVENTS, event("com.tdtech.ohos.action.WEAR_STATUS_CHANGED", worn), vec![])
-        }
-        2 | 5 => (EVENTS, event("com.tdtech.ohos.action.CALL_STATE", number.to_string()), vec![]),
-        6 => (EVENTS, event("com.tdtech.ohos.health.action.STRESS_HIGH_ALERT", number.to_string()), vec![]),
+    let event = |space: &str, kind: &str, value: String| {
+        let body = json!({"eventType": format!("com.tdtech.ohos.{space}.{kind}"), "eventValue": value,
+            "deviceSn": device, "timestamp": wall});
+        let key = format!("{device} {} {value} {measured_ms}", kind.to_lowercase());
+        Item { route: EVENTS, body: body.to_string(), event: Some(key), vitals: vec![], told: None }
+    };
+    match number % 7 {
+        0 | 4 => event("health.action", "SOS_EVENT", device.clone()),
+        1 => event("action", "WEAR_STATUS_CHANGED", (number / 7 % 2).to_string()),
+        2 | 5 => event("action", "CALL_STATE", number.to_string()),
+        6 => event("health.action", "STRESS_HIGH_ALERT", number.to_string()),
         _ => {
             let record = |of: u64| json!({"deviceSn": format!("{name}-{of}"), "heart_rate": 60 + number % 60, "timestamp": wall});
             let stored = |of: u64| format!("{name}-{of} {measured_ms}");
-            let body = json!({"data": (0..DEVICES).map(record).collect::<Vec<_>>()});
-            (VITALS, body, (0..DEVICES).map(stored).collect())
+            let body = json!({"data": (0..DEVICES).map(record).collect::<Vec<_>>()}).to_string();
+            let vitals = (0..DEVICES).map(stored).collect();
+            Item { route: VITALS, body, event: None, vitals, told: None }
         }
-    };
-    Item { route, body: body.to_string(), vitals, told: None }
+    }
+}
+
+impl Sent {
+    fn assert_all_of(&self, names: &[&str], file: &mut File) {
+        let of = |name: &&str| format!("device_sn LIKE '{name}-%'");
+        let ours = names.iter().map(of).collect::<Vec<_>>().join(" OR ");
+        let stored = [
+            (
+                "an event",
+                "device_sn || ' ' || type_key || ' ' || value || ' ' || occurred_ms",
+                "event",
+                &self.events,
+            ),
+            ("vital signs", "device_sn || ' ' || measured_ms", "vitals", &self.vitals),
+            ("an action", "alert_id || ' ' || transition", "alert_change", &self.actions),
+        ];
+        for (what, key, table, sent) in stored {
+            let acted = if table == "alert_change" { "AND actor IS NOT NULL" } else { "" };
+            let rows = file.texts(&format!("SELECT {key} AS value FROM {table} WHERE ({ours}) {acted}"));
+            let foreign: Vec<&String> = rows.iter().filter(|row| !sent.contains(*row)).take(3).collect();
+            assert!(foreign.is_empty(), "{what} is stored that nobody has sent: {foreign:?}");
+        }
+    }
 }
 
 impl Record {

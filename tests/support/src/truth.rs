@@ -81,12 +81,21 @@ impl File {
 
     /// What must hold of every file at every instant, whatever has happened to its servers.
     pub fn assert_consistent(&mut self) {
-        if !self.postgres {
+        if self.postgres {
+            // One state of it, although others write.
+            self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+            self.assert_rows_agree();
+            self.execute("COMMIT");
+        } else {
             self.none(
                 "the file is sound",
                 "SELECT integrity_check AS value FROM pragma_integrity_check WHERE integrity_check != 'ok'",
             );
+            self.assert_rows_agree();
         }
+    }
+
+    fn assert_rows_agree(&mut self) {
         let offsets = self.texts(
             "SELECT count(*) || ' ' || coalesce(max(change_offset), 0) || ' ' || coalesce(min(change_offset), 1) \
              AS value FROM alert_change",
