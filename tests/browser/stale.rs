@@ -107,6 +107,8 @@ fn without_a_server_every_page_looks_old_and_what_one_wrote_is_not_lost() {
     page.until_live();
     page.until("it to look live", "!document.body.classList.contains('stale')");
     page.show(&format!("alerts/{alert}"));
+    // What is loaded moves what is below it, and a click would miss.
+    page.until_seen(&format!("[data-detail='{alert}'] .timeline li"));
     page.type_into(".comment textarea", "calling her");
     page.click(".comment button");
     page.until("the comment", "document.querySelectorAll('.timeline .commented').length === 1");
@@ -126,7 +128,9 @@ fn what_happened_while_the_connection_was_lost_is_told() {
     page.until_told("Debugger.paused");
     scene.restart();
     scene.bind("W1", "Li Wei", "North shaft");
-    let alert = scene.sos("W1");
+    // No emergency: its pop-up would lie over the list.
+    let answer = scene.post("/upload_common_event", &super::scene::event("W1", "GEOFENCE_EXIT"));
+    let alert = answer["alert_id"].as_str().expect("an alert").to_owned();
     assert_eq!(
         scene.rest(&format!("POST /api/v1/alerts/{alert}/resolve"), &json!({"outcome": "test"})).0,
         200
