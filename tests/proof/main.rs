@@ -14,4 +14,6 @@ mod kill;
 mod postgres;
 mod shutdown;
 mod simulation;
+#[cfg(feature = "postgres")]
+mod spool;
 mod watches;
