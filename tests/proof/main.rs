@@ -25,4 +25,8 @@ mod pg_scene;
 mod postgres;
 mod shutdown;
 mod simulation;
+#[cfg(feature = "postgres")]
+mod spool;
+#[cfg(feature = "postgres")]
+mod spool_rate;
 mod watches;
