@@ -160,6 +160,14 @@ pub struct StorageConfig {
     pub postgres_statement_timeout_ms: u32,
     /// PostgreSQL lets a statement wait for a lock for so long, milliseconds.
     pub postgres_lock_timeout_ms: u32,
+    /// A transaction that PostgreSQL has not committed within this goes into the spool, and what waits
+    /// behind it, milliseconds.
+    pub postgres_commit_limit_ms: u64,
+    /// Size of the file that stands in for PostgreSQL while it is away, bytes. Beyond it reports are
+    /// refused; the last eighth is for emergencies.
+    pub spool_max_bytes: u64,
+    /// Beside PostgreSQL, events that raised no alert, and vital signs, are mirrored for so long, hours.
+    pub mirror_hours: u32,
     /// Look at the whole database, in the background, after a server that was not stopped well.
     pub check_after_unclean_stop: bool,
     /// A statement, or a transaction of the writer, that takes so long is logged and counted,
@@ -179,6 +187,9 @@ impl Default for StorageConfig {
             checkpoint_interval_ms: 100,
             postgres_statement_timeout_ms: 10_000,
             postgres_lock_timeout_ms: 2_000,
+            postgres_commit_limit_ms: 100,
+            spool_max_bytes: 8 * 1024 * 1024 * 1024,
+            mirror_hours: 6,
             check_after_unclean_stop: true,
             slow_statement_ms: 200,
         }

@@ -58,7 +58,7 @@ pub async fn list(
         to: query.to,
     };
     let page = state.readers.read(move |conn| alerts::list(conn, &scope, &filter, after, limit)).await?;
-    Ok(paging::answer(&page, |key| format!("{}.{}", key.raised.0, key.alert_id)))
+    Ok(paging::answer(&state, &page, |key| format!("{}.{}", key.raised.0, key.alert_id)))
 }
 
 /// The text of a cursor: milliseconds since 1970, a dot, the id.

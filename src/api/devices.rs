@@ -46,7 +46,7 @@ pub async fn list(
     let patience = state.patience();
     let read = move |conn: &mut _| devices::list(conn, &scope, &filter, patience, after.as_ref(), limit);
     let page = state.readers.read(read).await?;
-    Ok(paging::answer(&page, DeviceSn::to_string))
+    Ok(paging::answer(&state, &page, DeviceSn::to_string))
 }
 
 /// `None` for nothing to look for.

@@ -40,5 +40,5 @@ pub async fn list(
         to: query.to,
     };
     let page = state.readers.read(move |conn| events::list(conn, &scope, &filter, before, limit)).await?;
-    Ok(paging::answer(&page, EventId::to_string))
+    Ok(paging::answer(&state, &page, EventId::to_string))
 }

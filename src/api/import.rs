@@ -58,7 +58,7 @@ pub async fn import(
     let (scope, rehearsed) = (caller.scope.clone(), rows.clone());
     let found = state.readers.read(move |conn| {
         let mut faults = Vec::new();
-        for row in rehearsed {
+        for row in &rehearsed {
             if let Some(error) = bindings::conflict(conn, &row.binding, &scope)? {
                 faults.push(Fault { line: row.line, error });
             }

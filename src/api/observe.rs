@@ -6,6 +6,7 @@ use std::time::Instant;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,6 +20,9 @@ use crate::telemetry::RouteLabels;
 
 /// Routes that are not in that table, besides those for bodies of watches.
 const OTHER_ROUTES: [&str; 3] = ["/fetch_health_data_config", "/DeviceMessage/receive", "/api/v1/stream"];
+
+/// Set while not everything that is stored can be read.
+static INCOMPLETE: HeaderName = HeaderName::from_static("watchpost-incomplete");
 
 /// For `App::wrap(middleware::from_fn(observe))`: outermost, so that it sees every answer.
 pub async fn observe<B: MessageBody>(
@@ -37,6 +41,12 @@ pub async fn observe<B: MessageBody>(
     {
         // Shutting down: whoever keeps the connection open would only be cut off.
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    if state.readers.is_incomplete()
+        && let Ok(response) = &mut result
+    {
+        // What is read comes from what stands in for the database.
+        response.headers_mut().insert(INCOMPLETE.clone(), HeaderValue::from_static("true"));
     }
     let (route, code) = match &result {
         Ok(response) => (response.request().match_pattern(), response.status()),

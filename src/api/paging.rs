@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
 
 use super::error::Problem;
+use super::state::ApiState;
 use crate::storage::page::{PAGE_MAX, Page, PageLimit};
 
 /// Of a list that has no filters.
@@ -18,6 +19,9 @@ pub struct PageQuery {
 struct ListBody<'a, T> {
     items: &'a [T],
     next: Option<String>,
+    /// Only if true: the database is away, and there may be more than is known here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
 }
 
 pub fn limit(limit: Option<u16>) -> Result<PageLimit, Problem> {
@@ -37,9 +41,13 @@ pub fn cursor<K>(cursor: Option<&str>, parse: impl FnOnce(&str) -> Option<K>) ->
 }
 
 /// The answer to a list. `key` writes the key that [`cursor`] reads back.
-pub fn answer<T: Serialize, K>(page: &Page<T, K>, key: impl FnOnce(&K) -> String) -> HttpResponse {
+pub fn answer<T: Serialize, K>(
+    state: &ApiState,
+    page: &Page<T, K>,
+    key: impl FnOnce(&K) -> String,
+) -> HttpResponse {
     let next = page.next.as_ref().map(|next| hex(key(next).as_bytes()));
-    HttpResponse::Ok().json(ListBody { items: &page.items, next })
+    HttpResponse::Ok().json(ListBody { items: &page.items, next, incomplete: state.readers.is_incomplete() })
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -49,7 +49,7 @@ pub async fn list(
     let before = paging::cursor(query.cursor.as_deref(), |key| key.parse::<i64>().ok())?;
     let filter = QuarantineFilter { route: query.route, names_emergency: query.names_emergency };
     let page = state.readers.read(move |conn| quarantine::list(conn, &scope, &filter, before, limit)).await?;
-    Ok(paging::answer(&page, i64::to_string))
+    Ok(paging::answer(&state, &page, i64::to_string))
 }
 
 pub async fn get(

@@ -51,7 +51,7 @@ pub async fn list(
     let limit = paging::limit(query.limit)?;
     let after = paging::cursor(query.cursor.as_deref(), |key| RuleId::parse(key).ok())?;
     let page = state.readers.read(move |conn| rules::list(conn, &scope, after.as_ref(), limit)).await?;
-    Ok(paging::answer(&page, RuleId::to_string))
+    Ok(paging::answer(&state, &page, RuleId::to_string))
 }
 
 pub async fn get(

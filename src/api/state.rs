@@ -14,7 +14,7 @@ use crate::ingest::admission::Admission;
 use crate::ingest::ring_guard::RingGuard;
 use crate::rules::messages::ChangeRule;
 use crate::rules::set::Published;
-use crate::session::messages::Watermark;
+use crate::session::messages::{Epoch, Watermark};
 use crate::session::revocations::Revocations;
 use crate::storage::database::Readers;
 use crate::supervision::clock::Clock;
@@ -29,7 +29,7 @@ pub struct ApiState {
     pub config: Arc<Config>,
     pub clock: Clock,
     pub zone: chrono_tz::Tz,
-    pub epoch: String,
+    pub epoch: Epoch,
     pub started: Instant,
     pub metrics: Arc<Metrics>,
     pub registry: Arc<Registry>,

@@ -39,7 +39,7 @@ pub async fn system(state: web::Data<ApiState>, caller: Authenticated) -> Result
     let actors: Vec<_> = state.board.all().iter().map(|health| health.report()).collect();
     Ok(HttpResponse::Ok().json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "epoch": state.epoch,
+        "epoch": *state.epoch.get(),
         "offset": state.watermark.get(),
         "uptime_s": state.started.elapsed().as_secs(),
         "server_time": state.clock.now(),
@@ -58,6 +58,7 @@ pub async fn system(state: web::Data<ApiState>, caller: Authenticated) -> Result
             "readers_open": readers_open,
             "readers_max": readers_max,
             "outage": state.admission.outage.report(),
+            "spool": state.readers.spool(),
             "integrity": integrity,
         },
         "rule_set_version": state.rules.load().version,
@@ -78,7 +79,9 @@ pub async fn healthz() -> HttpResponse {
 /// `GET /readyz`: 503 with the reasons while something is missing.
 pub async fn readyz(state: web::Data<ApiState>) -> Result<HttpResponse, Problem> {
     if state.is_ready() {
-        return Ok(HttpResponse::Ok().json(json!({ "status": "ready" })));
+        // It takes reports all the same; who looks shall see it.
+        let storage = if state.readers.is_incomplete() { "spooling" } else { "in order" };
+        return Ok(HttpResponse::Ok().json(json!({ "status": "ready", "storage": storage })));
     }
     let mut reasons: Vec<String> = state
         .board
@@ -108,6 +111,9 @@ pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result
         state.metrics.queue_length.get_or_create(&labels).set(health.queue_length());
     }
     state.observer.refresh();
+    if let Some(spool) = state.readers.spool() {
+        state.metrics.spool_bytes.set(spool.bytes as i64);
+    }
     // Metrics must not fail because storage does; they then show what was true.
     match state.readers.read(quarantine::held).await {
         Ok(held) => {

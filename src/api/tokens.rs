@@ -34,7 +34,7 @@ pub async fn list(
     let limit = paging::limit(query.limit)?;
     let after = paging::cursor(query.cursor.as_deref(), |key| Some(key.to_owned()))?;
     let page = state.readers.read(move |conn| tokens::list(conn, &scope, after.as_deref(), limit)).await?;
-    Ok(paging::answer(&page, String::clone))
+    Ok(paging::answer(&state, &page, String::clone))
 }
 
 /// The answer is the only place where the token is ever shown.

@@ -23,7 +23,7 @@ use crate::rules::evaluate;
 use crate::rules::messages::ChangeRule;
 use crate::rules::set::{Published, RuleSet};
 use crate::session::delivery::{CloseAll, RegistryLinks};
-use crate::session::messages::{AlertShown, VitalsInterest, Watermark};
+use crate::session::messages::{AlertShown, Epoch, VitalsInterest, Watermark};
 use crate::session::registry_actor::{RegistryDeps, SessionRegistry};
 use crate::storage::command::Command;
 use crate::storage::database::{Database, Readers};
@@ -120,7 +120,7 @@ impl Pipeline {
         clock: &Clock,
         metrics: &Arc<Metrics>,
         database: Database,
-        epoch: &str,
+        epoch: &Epoch,
     ) -> Result<Self, AppError> {
         let readers = Readers::open(&database, &config.storage)?.counted_in(metrics.clone());
         let root_health = ActorHealth::new("root-supervisor");
@@ -280,13 +280,13 @@ fn start_registry(
     readers: &Readers,
     watermark: &Watermark,
     interest: &Arc<VitalsInterest>,
-    epoch: &str,
+    epoch: &Epoch,
 ) -> RegistryLinks {
     let health = builder.health("session-registry");
     let links = RegistryLinks::new(&health);
     let deps = RegistryDeps {
         config: config.session.clone(),
-        epoch: Arc::from(epoch),
+        epoch: epoch.clone(),
         readers: readers.clone(),
         watermark: watermark.clone(),
         interest: interest.clone(),

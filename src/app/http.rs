@@ -65,7 +65,7 @@ pub fn listen(
             authenticate: authenticator(state),
             revocations: state.revocations.clone(),
             stats: stats(state),
-            epoch: state.epoch.as_str().into(),
+            epoch: state.epoch.clone(),
             slots: SessionSlots::new(config.session.sessions_max, state.metrics.clone()),
             clock: state.clock.clone(),
             metrics: state.metrics.clone(),

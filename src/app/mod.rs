@@ -8,6 +8,7 @@ mod http;
 mod integrity;
 mod lock;
 pub mod maintenance;
+mod standby;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ use crate::config::{Config, ConfigError};
 use crate::domain::rule_seeds;
 use crate::ingest::ring_guard::RingGuard;
 use crate::session::revocations::Revocations;
-use crate::storage::database::{Database, StorageError};
+use crate::storage::database::StorageError;
 use crate::storage::migrate;
 use crate::supervision::clock::Clock;
 use crate::supervision::root::Fatal;
@@ -104,8 +105,7 @@ impl App {
         let started = Instant::now();
         descriptors::raise();
         let lock = lock::DataDirLock::take(&config.storage.data_dir)?;
-        let database = Database::from_config(&config.storage)?;
-        let opened = migrate::prepare(&database, &rule_seeds::seeds(), clock.now())?;
+        let (database, opened) = migrate::prepare_server(&config.storage, &rule_seeds::seeds(), clock.now())?;
         if opened.newly_created {
             tracing::info!(database = database.name(), "made a new database");
         }
@@ -114,7 +114,8 @@ impl App {
         let (metrics, registry) = (Arc::new(metrics), Arc::new(registry));
         let accepting = Arc::new(AtomicBool::new(false));
         let database_path = database.path().to_path_buf();
-        let mut pipeline = Pipeline::start(&config, &clock, &metrics, database.clone(), &opened.epoch)?;
+        let epoch = standby::epoch(&database, &opened.epoch, &metrics);
+        let mut pipeline = Pipeline::start(&config, &clock, &metrics, database.clone(), &epoch)?;
         let observer = figures::observer(&pipeline, metrics.clone(), &config, &database_path, started);
         let ring_guard = config.watch.ring_guard.then(|| {
             let silence_ms = i64::from(config.watch.ring_guard_silence_s) * 1000;
@@ -126,7 +127,7 @@ impl App {
             config: config.clone(),
             clock: clock.clone(),
             zone: config.time_zone()?,
-            epoch: opened.epoch,
+            epoch,
             started,
             metrics: metrics.clone(),
             registry,

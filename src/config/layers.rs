@@ -124,6 +124,8 @@ impl Config {
         let positive = [
             ("storage.readers", self.storage.readers as usize),
             ("storage.checkpoint_pages", self.storage.checkpoint_pages as usize),
+            ("storage.postgres_commit_limit_ms", self.storage.postgres_commit_limit_ms as usize),
+            ("storage.mirror_hours", self.storage.mirror_hours as usize),
             ("storage.checkpoint_interval_ms", self.storage.checkpoint_interval_ms as usize),
             ("writer.batch_rows", self.writer.batch_rows),
             ("writer.batch_bytes", self.writer.batch_bytes),

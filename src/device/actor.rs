@@ -120,7 +120,17 @@ impl DeviceActor {
         ctx: &mut Context<Self>,
     ) {
         let (readers, wanted, began) = (self.readers.clone(), devices.clone(), Instant::now());
-        let read = async move { readers.read(move |conn| read_devices(conn, wanted, &unknown)).await };
+        let read = async move {
+            let loaded = readers.read(move |conn| read_devices(conn, &wanted, &unknown)).await;
+            loaded.map(|mut loaded| {
+                // What stands in for a database that is away does not have everything: older events
+                // are asked for one by one.
+                if readers.is_incomplete() {
+                    loaded.iter_mut().for_each(super::effects::Loaded::mark_incomplete);
+                }
+                loaded
+            })
+        };
         ctx.spawn(read.into_actor(self).map(move |result, actor, ctx| {
             guarded_timer(actor, ctx, |actor, ctx| {
                 crate::fail_point!("shard::loaded");

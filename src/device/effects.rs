@@ -49,3 +49,13 @@ pub struct Loaded {
     /// `None` if only the owner was asked for.
     pub device: Option<LoadedDevice>,
 }
+
+impl Loaded {
+    /// Says that storage may hold more of the device than what was loaded.
+    pub fn mark_incomplete(&mut self) {
+        if let Some(device) = &mut self.device {
+            device.state.events.mark_incomplete(true, true);
+            device.state.samples.mark_incomplete();
+        }
+    }
+}

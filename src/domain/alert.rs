@@ -113,6 +113,20 @@ impl Cause {
             Cause::Action(id) => format!("action:{id}"),
         }
     }
+
+    /// From [`Cause::key`].
+    pub fn from_key(key: &str) -> Option<Self> {
+        let (kind, rest) = key.split_once(':')?;
+        match kind {
+            "event" => rest.parse().ok().map(Cause::Event),
+            "vitals" => {
+                let (at, sn) = rest.split_once(':')?;
+                Some(Cause::Vitals(DeviceSn::parse(sn).ok()?, UtcMillis(at.parse().ok()?)))
+            }
+            "action" => Some(Cause::Action(rest.into())),
+            _ => None,
+        }
+    }
 }
 
 /// An alert as it stands. This is also the `alert` object of the stream and the REST API.

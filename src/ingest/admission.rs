@@ -93,7 +93,11 @@ impl Admission {
         reports: Vec<DeviceReport>,
         wire_bytes: usize,
     ) -> Result<oneshot::Receiver<Vec<Outcome>>, NotPromised> {
-        if let Some(outage) = self.outage.current() {
+        let urgent = || reports.iter().any(|report| self.priority(report) >= Priority::CriticalUnbound);
+        if let Some(outage) = self.outage.current()
+            // The last of the room is for emergencies.
+            && !(outage == OutageKind::SpoolFull && urgent())
+        {
             Metrics::count(&self.metrics.refused, "storage");
             return Err(NotPromised::Outage(outage));
         }

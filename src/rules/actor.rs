@@ -23,6 +23,8 @@ use crate::writer::client::WriterClient;
 
 /// Pause before another attempt at loading.
 const RELOAD_PAUSE: Duration = Duration::from_millis(500);
+/// How often it looks whether the rules were changed behind its back.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub struct RuleCache {
     supervised: Supervised,
@@ -33,6 +35,8 @@ pub struct RuleCache {
     waiting: VecDeque<ChangeRule>,
     /// A change is being stored; changes go one after the other.
     busy: bool,
+    /// Of what is stored, when it was read.
+    generation: u64,
 }
 
 impl RuleCache {
@@ -43,7 +47,9 @@ impl RuleCache {
         published: Published,
         changes_max: usize,
     ) -> Self {
-        Self { supervised, readers, writer, published, changes_max, waiting: VecDeque::new(), busy: false }
+        let generation = readers.generation();
+        let waiting = VecDeque::new();
+        Self { supervised, readers, writer, published, changes_max, waiting, busy: false, generation }
     }
 
     fn reload(&mut self, ctx: &mut Context<Self>) {
@@ -138,6 +144,12 @@ impl Actor for RuleCache {
     fn started(&mut self, ctx: &mut Self::Context) {
         guard::started(self, ctx);
         self.reload(ctx);
+        guard::every(ctx, LOOK, |actor: &mut Self, ctx| {
+            let generation = actor.readers.generation();
+            if std::mem::replace(&mut actor.generation, generation) != generation {
+                actor.reload(ctx);
+            }
+        });
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

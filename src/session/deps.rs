@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use super::delivery::RegistryLinks;
-use super::messages::AlertShown;
+use super::messages::{AlertShown, Epoch};
 use super::revocations::Revocations;
 use super::slots::SessionSlots;
 use crate::config::SessionConfig;
@@ -33,7 +33,7 @@ pub struct SessionDeps {
     pub revocations: Revocations,
     pub stats: Stats,
     /// Of the database that the offsets belong to.
-    pub epoch: Arc<str>,
+    pub epoch: Epoch,
     pub slots: SessionSlots,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,

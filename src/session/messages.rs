@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use actix::Message;
+use tokio::sync::watch;
 
 use crate::domain::alert::LoggedChange;
 use crate::domain::ids::{AlertId, CustomerId, DeviceSn, Offset};
@@ -23,6 +24,39 @@ impl Watermark {
     /// Never goes back: a writer that was made anew reads the same log.
     pub fn advance(&self, offset: Offset) {
         self.0.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// Offsets were given anew, under another [`Epoch`].
+    pub fn restart(&self, offset: Offset) {
+        self.0.store(offset, Ordering::Release);
+    }
+}
+
+/// Names the log that offsets belong to: those of another epoch mean nothing. It changes while a
+/// server runs only where the main database turns out to have a log of its own.
+#[derive(Debug, Clone)]
+pub struct Epoch(watch::Receiver<String>);
+
+impl Epoch {
+    pub fn get(&self) -> Arc<str> {
+        Arc::from(self.0.borrow().as_str())
+    }
+
+    /// True if it is this one.
+    pub fn is(&self, epoch: &str) -> bool {
+        *self.0.borrow() == epoch
+    }
+}
+
+impl From<watch::Receiver<String>> for Epoch {
+    fn from(epoch: watch::Receiver<String>) -> Self {
+        Self(epoch)
+    }
+}
+
+impl From<&str> for Epoch {
+    fn from(epoch: &str) -> Self {
+        Self(watch::channel(epoch.to_owned()).1)
     }
 }
 

@@ -13,7 +13,7 @@ use super::delivery::{
     CloseAll, Enter, Farewell, Join, Leave, Pull, RegistryLinks, SessionId, Subscribe, ToSession,
 };
 use super::live_log::{LogRead, ReadFailure};
-use super::messages::{Publish, VitalsInterest, Watermark};
+use super::messages::{Epoch, Publish, VitalsInterest, Watermark};
 use super::registry::{Effect, Limits, Registry};
 use crate::config::SessionConfig;
 use crate::domain::ids::Offset;
@@ -26,7 +26,7 @@ use crate::telemetry::Metrics;
 #[derive(Clone)]
 pub struct RegistryDeps {
     pub config: SessionConfig,
-    pub epoch: Arc<str>,
+    pub epoch: Epoch,
     pub readers: Readers,
     pub watermark: Watermark,
     pub interest: Arc<VitalsInterest>,
@@ -45,6 +45,8 @@ pub struct SessionRegistry {
     sessions: HashMap<SessionId, mpsc::UnboundedSender<ToSession>>,
     /// Shutting down: nobody is let in.
     closing: bool,
+    /// Of the log that the core has read.
+    epoch: Arc<str>,
     /// By state and severity, as the core counts them.
     open_alerts: Vec<Gauge>,
     deps: RegistryDeps,
@@ -53,7 +55,8 @@ pub struct SessionRegistry {
 impl SessionRegistry {
     pub fn new(deps: RegistryDeps) -> Self {
         let open_alerts = deps.metrics.open_alert_gauges();
-        Self { core: Self::fresh(&deps), sessions: HashMap::new(), closing: false, open_alerts, deps }
+        let epoch = deps.epoch.get();
+        Self { core: Self::fresh(&deps), epoch, sessions: HashMap::new(), closing: false, open_alerts, deps }
     }
 
     /// Starts it on `arbiter` under a supervisor and points the links at it: the factory.
@@ -69,11 +72,23 @@ impl SessionRegistry {
     }
 
     fn fresh(deps: &RegistryDeps) -> Registry {
-        Registry::new(Limits::from(&deps.config), deps.epoch.clone())
+        Registry::new(Limits::from(&deps.config), deps.epoch.get())
+    }
+
+    /// Reads everything anew. Dropping the channels closes the sockets with 1012.
+    fn begin_anew(&mut self) {
+        self.sessions.clear();
+        self.epoch = self.deps.epoch.get();
+        self.core = Self::fresh(&self.deps);
+        self.deps.interest.store(Arc::default());
     }
 
     /// A step of the core, and then what it wants done.
     fn step(&mut self, ctx: &mut Context<Self>, step: impl FnOnce(&mut Registry, Offset, Instant)) {
+        if !self.deps.epoch.is(&self.epoch) {
+            tracing::warn!("offsets were given anew; screens connect and read anew");
+            self.begin_anew();
+        }
         let (committed, now) = (self.deps.watermark.get(), Instant::now());
         step(&mut self.core, committed, now);
         self.core.observe(committed, now);
@@ -142,7 +157,7 @@ impl SessionRegistry {
     fn read<T: Send + 'static>(
         &self,
         ctx: &mut Context<Self>,
-        query: impl FnOnce(&mut Conn) -> Result<T, StorageError> + Send + 'static,
+        query: impl Fn(&mut Conn) -> Result<T, StorageError> + Send + Sync + 'static,
         report: impl FnOnce(&mut Registry, Result<T, ReadFailure>) + 'static,
     ) {
         let readers = self.deps.readers.clone();
@@ -206,10 +221,7 @@ impl Actor for SessionRegistry {
 
 impl actix::Supervised for SessionRegistry {
     fn restarting(&mut self, _: &mut Self::Context) {
-        // Dropping the channels closes the sockets with 1012.
-        self.sessions.clear();
-        self.core = Self::fresh(&self.deps);
-        self.deps.interest.store(Arc::default());
+        self.begin_anew();
     }
 }
 

@@ -47,7 +47,7 @@ pub fn events(
         watched.closed().await;
         Received::End(Farewell::GONE)
     });
-    let text = EventText { epoch: deps.epoch.clone(), last: 0 };
+    let text = EventText { epoch: deps.epoch.get(), last: 0 };
     let sink = sink::unfold((to_body, text), |(to_body, mut text), frame| async move {
         to_body.send(text.of(frame)).await?;
         Ok::<_, mpsc::error::SendError<Bytes>>((to_body, text))

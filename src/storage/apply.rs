@@ -116,7 +116,7 @@ fn reconcile(
 }
 
 /// The change as it is for the alert that is really open. `None` if that has had it already.
-fn rebase(mut open: Alert, change: &AlertChange) -> Option<AlertChange> {
+pub(super) fn rebase(mut open: Alert, change: &AlertChange) -> Option<AlertChange> {
     let theirs = &change.alert;
     match change.transition {
         Transition::Raised | Transition::Repeated => Some(open.repeat(Occurrence {
@@ -156,7 +156,12 @@ fn rebase(mut open: Alert, change: &AlertChange) -> Option<AlertChange> {
 }
 
 /// Absolute values, and only over a smaller offset: a replay changes nothing.
-fn update_alert(conn: &mut Conn, change: &AlertChange, offset: Offset, body: &str) -> QueryResult<usize> {
+pub(super) fn update_alert(
+    conn: &mut Conn,
+    change: &AlertChange,
+    offset: Offset,
+    body: &str,
+) -> QueryResult<usize> {
     struct UpdateAlert;
     let alert = &change.alert;
     let binds = [

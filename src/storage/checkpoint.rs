@@ -23,6 +23,8 @@ struct Result3 {
 
 impl Checkpointer {
     pub fn open(database: &Database) -> Result<Self, StorageError> {
+        #[cfg(feature = "postgres")]
+        let database = database.standby().map_or(database, |standby| standby.file());
         Ok(Self { conn: database.open_writer()? })
     }
 

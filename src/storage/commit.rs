@@ -24,11 +24,12 @@ use crate::domain::ids::{AlertId, DeviceSn, EventId, Offset};
 use crate::domain::record::{EventRecord, Records, VitalsRecord};
 use crate::domain::time::UtcMillis;
 
-/// The write connection and the offset allocator in one: whoever holds it is the writer. It moves
-/// into the blocking call and back; one that is lost in a panic is opened anew.
-pub struct WriteToken {
-    conn: Conn,
-    last_offset: Offset,
+pub use super::token::WriteToken;
+
+/// A connection that writes, and the offset allocator with it.
+pub(super) struct Session {
+    pub(super) conn: Conn,
+    pub(super) last_offset: Offset,
     /// Until then the months that PostgreSQL keeps apart have been made.
     #[cfg(feature = "postgres")]
     months_until: UtcMillis,
@@ -55,7 +56,7 @@ pub enum Stored {
 }
 
 /// What a committed batch has done.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Committed {
     /// In order, with the offsets that they got.
     pub changes: Vec<LoggedChange>,
@@ -65,7 +66,7 @@ pub struct Committed {
     pub merged: Vec<DeviceSn>,
 }
 
-impl WriteToken {
+impl Session {
     /// Opens the write connection and reads the last offset from the log.
     pub fn open(database: &Database) -> Result<Self, StorageError> {
         let mut conn = database.open_writer()?;
@@ -184,7 +185,7 @@ fn look_up(conn: &mut Conn, entry: &Entry<'_>) -> Result<Option<Stored>, Storage
 
 /// What is written once per batch and key, whatever the number of reports.
 #[derive(Default)]
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     /// Events that go into PostgreSQL together.
     #[cfg(feature = "postgres")]
     events: Vec<(&'a EventRecord, Option<AlertId>)>,
@@ -223,7 +224,7 @@ impl<'a> Batch<'a> {
 
     /// Stores the event of an entry and keeps the rest for later. Answers the alert that the event
     /// now names.
-    fn take(
+    pub(super) fn take(
         &mut self,
         conn: &mut Conn,
         entry: &Entry<'a>,
@@ -259,7 +260,7 @@ impl<'a> Batch<'a> {
             .or_insert_with(|| Records { event: None, vitals: vec![], status: None, ..records.clone() });
     }
 
-    fn store(&mut self, conn: &mut Conn) -> Result<(), StorageError> {
+    pub(super) fn store(&mut self, conn: &mut Conn) -> Result<(), StorageError> {
         self.store_events(conn)?;
         #[cfg(feature = "postgres")]
         if let Conn::Postgres(conn) = conn {

@@ -40,6 +40,15 @@ pub(super) fn is_postgres(conn: &Conn) -> bool {
     }
 }
 
+/// The same on a file alone.
+#[cfg(feature = "postgres")]
+pub(super) fn immediate<T, E: From<diesel::result::Error>>(
+    conn: &mut diesel::SqliteConnection,
+    work: impl FnOnce(&mut diesel::SqliteConnection) -> Result<T, E>,
+) -> Result<T, E> {
+    conn.immediate_transaction(work)
+}
+
 /// Runs `work` in a transaction that holds the right to write from its beginning: a transaction of
 /// SQLite that reads first fails at its first write if somebody has committed meanwhile.
 pub(super) fn write_transaction<T, E: From<diesel::result::Error>>(

@@ -1,22 +1,20 @@
 //! Connections: how they are opened, configured and shared.
 
 use std::path::{Path, PathBuf};
+#[cfg(feature = "postgres")]
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::r2d2::{ManageConnection, Pool, R2D2Connection};
-use tokio::sync::Semaphore;
 
-use super::slow;
 use crate::config::StorageConfig;
-use crate::telemetry::Metrics;
 
 /// Page cache of the write connection, KiB. A larger one costs more than it saves: SQLite walks its
 /// table at each commit (64 MiB took a tenth of the writer's time).
 const WRITER_CACHE_KIB: u32 = 16_384;
 
 pub use super::conn::Conn;
+pub use super::readers::Readers;
 
 /// Why storage did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +37,9 @@ pub enum StorageError {
     Query(#[from] diesel::result::Error),
     #[error("no read connection within the time limit")]
     Busy,
+    /// What stands in for a database that is away has no room left.
+    #[error("the spool is full: {used} of {max} bytes")]
+    SpoolFull { used: u64, max: u64 },
     #[error("stored {what} is not readable: {message}")]
     Corrupt { what: &'static str, message: String },
     #[error("a query panicked: {0}")]
@@ -46,6 +47,32 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// True if the database refuses a row for what is in it, and would do so again.
+    pub fn is_content(&self) -> bool {
+        use diesel::result::{DatabaseErrorKind, Error};
+        match self {
+            StorageError::Query(Error::SerializationError(_)) => true,
+            StorageError::Query(Error::DatabaseError(kind, info)) => match kind {
+                DatabaseErrorKind::NotNullViolation | DatabaseErrorKind::CheckViolation => true,
+                DatabaseErrorKind::ForeignKeyViolation => true,
+                _ => [
+                    "invalid byte sequence",
+                    "null character",
+                    "unsupported Unicode escape",
+                    "invalid input syntax",
+                    "out of range",
+                    "value too long",
+                    "row is too big",
+                    "index row size",
+                    "no partition of relation",
+                ]
+                .iter()
+                .any(|sign| info.message().contains(sign)),
+            },
+            _ => false,
+        }
+    }
+
     /// True if the same may succeed a little later, and the database is what is missing.
     pub fn is_transient(&self) -> bool {
         use diesel::result::{DatabaseErrorKind, Error};
@@ -89,6 +116,9 @@ pub struct Database {
     checkpoint_pages: u32,
     checkpoint_interval: Duration,
     slow_statement: Duration,
+    /// What stands in for it while it is away.
+    #[cfg(feature = "postgres")]
+    standby: Option<Arc<super::standby::Standby>>,
 }
 
 #[derive(Debug, Clone)]
@@ -120,7 +150,21 @@ impl Database {
             checkpoint_pages: config.checkpoint_pages,
             checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
             slow_statement: Duration::from_millis(config.slow_statement_ms),
+            #[cfg(feature = "postgres")]
+            standby: None,
         })
+    }
+
+    /// The same with something that stands in for it while it is away.
+    #[cfg(feature = "postgres")]
+    pub(super) fn beside(self, standby: Arc<super::standby::Standby>) -> Self {
+        Self { standby: Some(standby), ..self }
+    }
+
+    /// What stands in for it while it is away.
+    #[cfg(feature = "postgres")]
+    pub fn standby(&self) -> Option<&Arc<super::standby::Standby>> {
+        self.standby.as_ref()
     }
 
     /// A file wherever it is, with the usual settings.
@@ -132,6 +176,8 @@ impl Database {
             checkpoint_pages: config.checkpoint_pages,
             checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
             slow_statement: Duration::from_millis(config.slow_statement_ms),
+            #[cfg(feature = "postgres")]
+            standby: None,
         }
     }
 
@@ -168,6 +214,14 @@ impl Database {
         }
     }
 
+    /// True if the writer has something to do there although nobody has written: then it shall probe.
+    pub fn wants_turn(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return self.standby.as_ref().is_some_and(|standby| standby.wants_turn());
+        #[cfg(not(feature = "postgres"))]
+        false
+    }
+
     /// True if other processes could write to it: then the session that writes holds a lease.
     pub fn is_shared(&self) -> bool {
         self.holder().is_some()
@@ -178,8 +232,9 @@ impl Database {
     pub fn checkpoint_interval(&self) -> Option<Duration> {
         match &self.place {
             Place::File(_) => Some(self.checkpoint_interval),
+            // The file beside it is checkpointed at leisure.
             #[cfg(feature = "postgres")]
-            Place::Server(_) => None,
+            Place::Server(_) => self.standby.as_ref().map(|_| Duration::from_secs(1)),
         }
     }
 
@@ -268,112 +323,4 @@ pub fn size_bytes(conn: &mut Conn) -> Result<Option<i64>, StorageError> {
     }
     let size = diesel::dsl::sql::<diesel::sql_types::BigInt>("pg_database_size(current_database())");
     Ok(Some(diesel::select(size).get_result(conn)?))
-}
-
-/// Makes the connections of the pool.
-#[derive(Debug)]
-struct ReadOnly(Database);
-
-impl ManageConnection for ReadOnly {
-    type Connection = Conn;
-    type Error = diesel::r2d2::Error;
-
-    fn connect(&self) -> Result<Conn, Self::Error> {
-        let bad = |err: StorageError| diesel::ConnectionError::BadConnection(err.to_string());
-        self.0.open_reader().map_err(|err| diesel::r2d2::Error::ConnectionError(bad(err)))
-    }
-
-    fn is_valid(&self, conn: &mut Conn) -> Result<(), Self::Error> {
-        conn.ping().map_err(diesel::r2d2::Error::QueryError)
-    }
-
-    fn has_broken(&self, conn: &mut Conn) -> bool {
-        std::thread::panicking() || conn.is_broken()
-    }
-}
-
-/// The read connections. Cheap to clone.
-#[derive(Clone)]
-pub struct Readers {
-    pool: Pool<ReadOnly>,
-    /// One permit per connection: requests queue here without holding a thread.
-    turns: Arc<Semaphore>,
-    timeout: Duration,
-    slow_statement: Duration,
-    /// Nobody counts without it.
-    metrics: Option<Arc<Metrics>>,
-}
-
-impl Readers {
-    pub fn open(database: &Database, config: &StorageConfig) -> Result<Self, StorageError> {
-        let timeout = Duration::from_millis(config.reader_timeout_ms);
-        let pool = Pool::builder()
-            .max_size(config.readers)
-            .connection_timeout(timeout)
-            .build(ReadOnly(database.clone()))
-            .map_err(|err| StorageError::Away { name: database.name(), message: err.to_string() })?;
-        let turns = Arc::new(Semaphore::new(config.readers as usize));
-        Ok(Self { pool, turns, timeout, slow_statement: database.slow_statement, metrics: None })
-    }
-
-    /// The same, counted there.
-    pub fn counted_in(self, metrics: Arc<Metrics>) -> Self {
-        Self { metrics: Some(metrics), ..self }
-    }
-
-    /// Runs `query` on a blocking thread with a read connection, in one read transaction: all its
-    /// statements see the same state. A panic in it is an error here.
-    pub async fn read<T, F>(&self, query: F) -> Result<T, StorageError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Conn) -> Result<T, StorageError> + Send + 'static,
-    {
-        let wanted = Instant::now();
-        let turn = tokio::time::timeout(self.timeout, self.turns.clone().acquire_owned());
-        let turn = match turn.await {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => return Err(StorageError::Busy),
-        };
-        let this = self.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            // Taken in here: r2d2 blocks while it waits.
-            let mut pooled = this.pool.get().map_err(|_| StorageError::Busy)?;
-            let result = this.run(&mut pooled, wanted, query);
-            drop((pooled, turn));
-            result
-        });
-        task.await.unwrap_or_else(|err| Err(StorageError::Panicked(err.to_string())))
-    }
-
-    /// The same on the calling thread, for start-up and tests.
-    pub fn read_blocking<T>(
-        &self,
-        query: impl FnOnce(&mut Conn) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        let wanted = Instant::now();
-        let mut pooled = self.pool.get().map_err(|_| StorageError::Busy)?;
-        self.run(&mut pooled, wanted, query)
-    }
-
-    fn run<T>(
-        &self,
-        conn: &mut Conn,
-        wanted: Instant,
-        query: impl FnOnce(&mut Conn) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        let begun = Instant::now();
-        let (result, slow) = slow::watched(conn, self.slow_statement, |conn| conn.transaction(query));
-        if let Some(metrics) = &self.metrics {
-            metrics.read_wait_seconds.observe(begun.duration_since(wanted).as_secs_f64());
-            metrics.read_seconds.observe(begun.elapsed().as_secs_f64());
-            metrics.slow("read", slow);
-        }
-        result
-    }
-
-    /// Connections in use, open, and at most.
-    pub fn usage(&self) -> (u32, u32, u32) {
-        let state = self.pool.state();
-        (state.connections - state.idle_connections, state.connections, self.pool.max_size())
-    }
 }

@@ -9,6 +9,7 @@ use super::conn::write_transaction;
 use super::database::{Conn, Database, StorageError};
 use super::schema::meta;
 use super::statement::{Bind, Statement};
+use crate::config::StorageConfig;
 use crate::domain::rule::Rule;
 use crate::domain::time::UtcMillis;
 
@@ -41,6 +42,24 @@ pub struct Opened {
     /// The last server was killed, lost its power or could not write what it had: this file was open
     /// when it ended, or is a copy of one that was.
     pub stopped_uncleanly: bool,
+    /// Which process wrote here before this one, where several could.
+    pub holder_before: Option<String>,
+}
+
+/// What a server begins with: its database, which stands on its own or has something that stands in for it
+/// while it is away.
+pub fn prepare_server(
+    config: &StorageConfig,
+    seeds: &[Rule],
+    now: UtcMillis,
+) -> Result<(Database, Opened), StorageError> {
+    let database = Database::from_config(config)?;
+    #[cfg(feature = "postgres")]
+    if database.is_shared() {
+        return super::standby::start::prepare(database, config, seeds, now);
+    }
+    let opened = prepare(&database, seeds, now)?;
+    Ok((database, opened))
 }
 
 /// Creates or upgrades the database. `seeds` are inserted once, when it is created.
@@ -85,13 +104,15 @@ fn prepare_any(database: &Database, seeds: &[Rule], now: UtcMillis) -> Result<Op
     #[cfg(not(feature = "postgres"))]
     upgrade_file(&mut conn, &name)?;
     write_transaction(&mut conn, |conn| {
+        let mut holder_before = None;
         if let Some(holder) = database.holder() {
+            holder_before = meta::table.find(HOLDER).select(meta::value).first(conn).optional()?;
             take_over(conn, holder)?;
         }
         let known: Option<String> = meta::table.find("epoch").select(meta::value).first(conn).optional()?;
         let stopped_uncleanly = super::running::is_set(conn)?;
         if let Some(epoch) = known {
-            return Ok(Opened { epoch, newly_created: false, stopped_uncleanly });
+            return Ok(Opened { epoch, newly_created: false, stopped_uncleanly, holder_before });
         }
         let epoch = new_epoch()?;
         diesel::insert_into(meta::table)
@@ -100,7 +121,7 @@ fn prepare_any(database: &Database, seeds: &[Rule], now: UtcMillis) -> Result<Op
         for rule in seeds {
             super::rules::insert_seed(conn, rule, now)?;
         }
-        Ok(Opened { epoch, newly_created: true, stopped_uncleanly })
+        Ok(Opened { epoch, newly_created: true, stopped_uncleanly, holder_before })
     })
 }
 

@@ -27,13 +27,17 @@ pub mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub mod quarantine;
+mod readers;
 pub mod restore;
 mod rows;
 pub mod rules;
 mod running;
 pub mod schema;
 mod slow;
+#[cfg(feature = "postgres")]
+pub mod standby;
 mod statement;
+mod token;
 pub mod tokens;
 mod trouble;
 #[cfg(feature = "postgres")]

@@ -21,6 +21,7 @@ impl StorageError {
         let text = match self {
             StorageError::Open { message, .. } => message.clone(),
             StorageError::Query(err) => err.to_string(),
+            StorageError::SpoolFull { .. } => return Some(OutageKind::SpoolFull),
             _ => return None,
         };
         TEXTS.into_iter().find(|(known, _)| text.contains(known)).map(|(_, kind)| kind)

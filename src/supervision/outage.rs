@@ -25,6 +25,9 @@ pub enum OutageKind {
     NotWritable = 3,
     #[error("the database file is damaged")]
     Damaged = 4,
+    /// The main database is away, and what stands in for it has reached its bound.
+    #[error("the database is away and the spool is full")]
+    SpoolFull = 5,
 }
 
 /// An outage as `/api/v1/system` shows it.
@@ -61,6 +64,7 @@ impl Outage {
             2 => Some(OutageKind::DiskError),
             3 => Some(OutageKind::NotWritable),
             4 => Some(OutageKind::Damaged),
+            5 => Some(OutageKind::SpoolFull),
             _ => None,
         }
     }

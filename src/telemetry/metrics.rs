@@ -125,6 +125,18 @@ metrics! {
     given_up_reports: Counter = Counter::default(), "given_up_reports", None;
     /// 1 while the database takes no writes (disk full, disk errors), else 0.
     storage_outage: Gauge = Gauge::default(), "storage_outage", None;
+    /// 1 while batches go into the spool because PostgreSQL is away or slow, else 0.
+    spooling: Gauge = Gauge::default(), "spooling", None;
+    /// Lines of the spool that PostgreSQL does not have yet.
+    spool_rows: Gauge = Gauge::default(), "spool_rows", None;
+    /// Size of the file that stands in for PostgreSQL: mirror and spool.
+    spool_bytes: Gauge = Gauge::default(), "spool", Some(Unit::Bytes);
+    /// Lines of the spool that were handed on to PostgreSQL.
+    spool_handed_on: Counter = Counter::default(), "spool_handed_on", None;
+    /// Time to apply a batch to the mirror, after it was announced.
+    mirror_seconds: Histogram = Histogram::of_seconds(), "mirror_duration", Some(Unit::Seconds);
+    /// 1 if the mirror lacks something, so that nothing could be spooled, else 0.
+    mirror_stale: Gauge = Gauge::default(), "mirror_stale", None;
     /// 1 if the server before this one was not stopped well, else 0.
     unclean_start: Gauge = Gauge::default(), "unclean_start", None;
     /// Faults that the check after an unclean stop has found in the database.

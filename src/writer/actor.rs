@@ -182,7 +182,8 @@ impl BatchWriter {
 
     /// Finds out whether the disk takes writes again: while the doors are closed nothing else comes.
     fn probe(&mut self, ctx: &mut Context<Self>) {
-        if self.announce.outage.current().is_some() && self.core.is_idle() {
+        let wanted = self.announce.outage.current().is_some() || self.database.wants_turn();
+        if wanted && self.core.is_idle() {
             let (reply, _) = oneshot::channel();
             self.step(ctx, |core| core.command(Administer { command: Command::Probe, reply }));
         }

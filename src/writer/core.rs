@@ -192,6 +192,9 @@ impl Core {
         if done.batches > 0 {
             self.failing_since = None;
         }
+        if done.rebased {
+            self.restart_shards();
+        }
         match done.failed {
             Some((batch, err)) if !batch.is_empty() => self.failed(batch, &err, now),
             _ => self.next(),
@@ -219,7 +222,9 @@ impl Core {
     /// Again at the head for a while, then given up.
     fn failed(&mut self, batch: Vec<Queued>, err: &StorageError, now: Instant) {
         let since = *self.failing_since.get_or_insert(now);
-        if now.saturating_duration_since(since) < Duration::from_millis(self.config.retry_for_ms) {
+        // What is refused at a bound is refused at once: emergencies wait behind it.
+        let full = matches!(err, StorageError::SpoolFull { .. });
+        if !full && now.saturating_duration_since(since) < Duration::from_millis(self.config.retry_for_ms) {
             Metrics::count(&self.metrics.failed_batches, "retried");
             // Of an outage the log says more, once.
             if err.outage().is_none() {

@@ -64,6 +64,8 @@ pub struct Done {
     pub failed: Option<(Vec<Queued>, StorageError)>,
     /// After those batches a command's transaction failed.
     pub command_failed: bool,
+    /// What is stored has changed behind the shards.
+    pub rebased: bool,
 }
 
 /// Runs `job` with the token in `slot`. Blocking.
@@ -116,6 +118,7 @@ pub fn run(
             return Done { failed: Some(failed), ..done };
         }
     }
+    announce.rebased(&mut token, &mut done);
     *slot = Some(token);
     done
 }
@@ -142,6 +145,7 @@ fn store(
             crate::fail_point!("writer::announce");
             done.batches += 1;
             announce.committed(batch, committed);
+            token.announced();
             Ok(())
         }
         Ok(Err(err)) => Err((batch, err)),
@@ -205,6 +209,14 @@ impl Stored {
 }
 
 impl Announce {
+    /// Offsets may have been given anew.
+    fn rebased(&self, token: &mut WriteToken, done: &mut Done) {
+        if token.take_rebased() {
+            self.watermark.restart(token.last_offset());
+            done.rebased = true;
+        }
+    }
+
     /// Everything that a commit entails, the screens first.
     fn committed(&self, batch: Vec<Queued>, committed: Committed) {
         self.metrics.batch_rows.observe(batch.len() as f64);

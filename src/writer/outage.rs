@@ -20,6 +20,9 @@ impl Announce {
                     format!("look at what the kernel's log says about the disk of {path}, and back it up")
                 }
                 OutageKind::NotWritable => format!("make {path} and its directory writable"),
+                OutageKind::SpoolFull => {
+                    "bring PostgreSQL back, or raise storage.spool_max_bytes and start again".into()
+                }
                 OutageKind::Damaged => {
                     format!("stop the server, keep {path} and its -wal file, and restore a backup")
                 }

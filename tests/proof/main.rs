@@ -25,4 +25,6 @@ mod pg_scene;
 mod postgres;
 mod shutdown;
 mod simulation;
+#[cfg(feature = "postgres")]
+mod spool;
 mod watches;

@@ -178,7 +178,7 @@ impl World {
     pub fn load_reads(&mut self, index: usize, load: usize, fails: bool) {
         let load = &mut self.server.shards[index].loads[load];
         let (devices, unknown) = (load.devices.clone(), load.unknown.clone());
-        let read = || self.conn.transaction(|conn| read_devices(conn, devices, &unknown));
+        let mut read = || self.conn.transaction(|conn| read_devices(conn, &devices, &unknown));
         load.read = Some(if fails { None } else { Some(read().expect("a readable file")) });
     }
 

@@ -1,0 +1,260 @@
+//! The read connections: a small pool, and beside a database that may go away another one to the file
+//! that stands in for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::connection::Connection;
+use diesel::r2d2::{ManageConnection, Pool, R2D2Connection};
+use tokio::sync::Semaphore;
+
+use super::database::{Conn, Database, StorageError};
+use super::slow;
+#[cfg(feature = "postgres")]
+use super::standby::Standby;
+use crate::config::StorageConfig;
+use crate::telemetry::Metrics;
+
+/// How a database that may go away does, for whoever asks about the server.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SpoolReport {
+    pub mode: Mode,
+    /// Seconds since batches go into the spool.
+    pub for_s: Option<u64>,
+    /// Lines of its log that have not been handed on.
+    pub rows: u64,
+    /// Size of the file, mirror and spool.
+    pub bytes: u64,
+    /// True if the mirror lacks something: nothing could be spooled.
+    pub stale: bool,
+    /// Why the main database could not be written.
+    pub error: Option<String>,
+}
+
+/// Where batches go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Into the main database, and then into its mirror.
+    Mirroring,
+    /// Into the mirror alone.
+    Spooling,
+}
+
+/// Makes the connections of the pool.
+#[derive(Debug)]
+struct ReadOnly(Database);
+
+impl ManageConnection for ReadOnly {
+    type Connection = Conn;
+    type Error = diesel::r2d2::Error;
+
+    fn connect(&self) -> Result<Conn, Self::Error> {
+        let bad = |err: StorageError| diesel::ConnectionError::BadConnection(err.to_string());
+        self.0.open_reader().map_err(|err| diesel::r2d2::Error::ConnectionError(bad(err)))
+    }
+
+    fn is_valid(&self, conn: &mut Conn) -> Result<(), Self::Error> {
+        conn.ping().map_err(diesel::r2d2::Error::QueryError)
+    }
+
+    fn has_broken(&self, conn: &mut Conn) -> bool {
+        std::thread::panicking() || conn.is_broken()
+    }
+}
+
+/// The read connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Readers {
+    main: Lane,
+    #[cfg(feature = "postgres")]
+    standby: Option<(Arc<Standby>, Lane)>,
+}
+
+/// Connections to one database.
+#[derive(Clone)]
+struct Lane {
+    name: Arc<str>,
+    pool: Pool<ReadOnly>,
+    /// One permit per connection: requests queue here without holding a thread.
+    turns: Arc<Semaphore>,
+    timeout: Duration,
+    slow_statement: Duration,
+    /// Nobody counts without it.
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Readers {
+    pub fn open(database: &Database, config: &StorageConfig) -> Result<Self, StorageError> {
+        #[cfg(feature = "postgres")]
+        if let Some(standby) = database.standby() {
+            let main = Lane::open(database, config, standby.is_spooling())?;
+            let file = Lane::open(standby.file(), config, false)?;
+            return Ok(Self { main, standby: Some((standby.clone(), file)) });
+        }
+        Ok(Self {
+            main: Lane::open(database, config, false)?,
+            #[cfg(feature = "postgres")]
+            standby: None,
+        })
+    }
+
+    /// The same, counted there.
+    pub fn counted_in(mut self, metrics: Arc<Metrics>) -> Self {
+        #[cfg(feature = "postgres")]
+        if let Some((_, file)) = &mut self.standby {
+            file.metrics = Some(metrics.clone());
+        }
+        self.main.metrics = Some(metrics);
+        self
+    }
+
+    /// Runs `query` on a blocking thread with a read connection, in one read transaction: all its
+    /// statements see the same state. A panic in it is an error here. If the database goes away
+    /// meanwhile it may run once more, on what stands in for it.
+    pub async fn read<T, F>(&self, query: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Conn) -> Result<T, StorageError> + Send + Sync + 'static,
+    {
+        let query = Arc::new(query);
+        #[cfg(feature = "postgres")]
+        if let Some((standby, file)) = &self.standby {
+            if standby.is_spooling() {
+                return file.read(query).await;
+            }
+            tokio::select! {
+                biased;
+                result = self.main.read(query.clone()) => match result {
+                    Err(StorageError::Busy) => return Err(StorageError::Busy),
+                    Err(err) if err.is_transient() => standby.suspect(),
+                    done => return done,
+                },
+                () = standby.spooling() => {}
+            }
+            let standby = standby.clone();
+            let whole = move |conn: &mut Conn| query(conn);
+            let mirrored = tokio::task::spawn_blocking(move || standby.wait_mirrored());
+            // Not to have waited is to read a little less.
+            let _ = mirrored.await;
+            return file.read(Arc::new(whole)).await;
+        }
+        self.main.read(query).await
+    }
+
+    /// The same on the calling thread, for start-up and tests.
+    pub fn read_blocking<T>(
+        &self,
+        query: impl FnOnce(&mut Conn) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let lane = self.lane();
+        let wanted = Instant::now();
+        let mut pooled = lane.connection()?;
+        lane.run(&mut pooled, wanted, query)
+    }
+
+    /// Where reads go now.
+    fn lane(&self) -> &Lane {
+        #[cfg(feature = "postgres")]
+        if let Some((standby, file)) = &self.standby
+            && standby.is_spooling()
+        {
+            return file;
+        }
+        &self.main
+    }
+
+    /// True if not everything that is stored can be read now: the database is away.
+    pub fn is_incomplete(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return self.standby.as_ref().is_some_and(|(standby, _)| standby.is_incomplete());
+        #[cfg(not(feature = "postgres"))]
+        false
+    }
+
+    /// What stands in for a database that may go away; `None` without it.
+    pub fn spool(&self) -> Option<SpoolReport> {
+        #[cfg(feature = "postgres")]
+        return self.standby.as_ref().map(|(standby, _)| standby.report());
+        #[cfg(not(feature = "postgres"))]
+        None
+    }
+
+    /// Grows when what is stored has changed behind everybody's back, and has to be read anew.
+    pub fn generation(&self) -> u64 {
+        #[cfg(feature = "postgres")]
+        return self.standby.as_ref().map_or(0, |(standby, _)| standby.generation());
+        #[cfg(not(feature = "postgres"))]
+        0
+    }
+
+    /// Connections in use, open, and at most.
+    pub fn usage(&self) -> (u32, u32, u32) {
+        let pool = &self.lane().pool;
+        let state = pool.state();
+        (state.connections - state.idle_connections, state.connections, pool.max_size())
+    }
+}
+
+impl Lane {
+    /// `away`: connections are made when the database is there.
+    fn open(database: &Database, config: &StorageConfig, away: bool) -> Result<Self, StorageError> {
+        let timeout = Duration::from_millis(config.reader_timeout_ms);
+        let builder = Pool::builder().max_size(config.readers).connection_timeout(timeout);
+        let manager = ReadOnly(database.clone());
+        let pool = match away {
+            true => builder.min_idle(Some(0)).build_unchecked(manager),
+            false => builder
+                .build(manager)
+                .map_err(|err| StorageError::Away { name: database.name(), message: err.to_string() })?,
+        };
+        let turns = Arc::new(Semaphore::new(config.readers as usize));
+        let slow_statement = database.slow_statement();
+        Ok(Self { name: database.name().into(), pool, turns, timeout, slow_statement, metrics: None })
+    }
+
+    async fn read<T, F>(&self, query: Arc<F>) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Conn) -> Result<T, StorageError> + Send + Sync + 'static,
+    {
+        let wanted = Instant::now();
+        let turn = tokio::time::timeout(self.timeout, self.turns.clone().acquire_owned());
+        let turn = match turn.await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(_)) | Err(_) => return Err(StorageError::Busy),
+        };
+        let this = self.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            // Taken in here: r2d2 blocks while it waits.
+            let mut pooled = this.connection()?;
+            let result = this.run(&mut pooled, wanted, |conn| query(conn));
+            drop((pooled, turn));
+            result
+        });
+        task.await.unwrap_or_else(|err| Err(StorageError::Panicked(err.to_string())))
+    }
+
+    /// There is one for each turn, unless the database makes none.
+    fn connection(&self) -> Result<diesel::r2d2::PooledConnection<ReadOnly>, StorageError> {
+        self.pool
+            .get()
+            .map_err(|err| StorageError::Away { name: self.name.to_string(), message: err.to_string() })
+    }
+
+    fn run<T>(
+        &self,
+        conn: &mut Conn,
+        wanted: Instant,
+        query: impl FnOnce(&mut Conn) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let begun = Instant::now();
+        let (result, slow) = slow::watched(conn, self.slow_statement, |conn| conn.transaction(query));
+        if let Some(metrics) = &self.metrics {
+            metrics.read_wait_seconds.observe(begun.duration_since(wanted).as_secs_f64());
+            metrics.read_seconds.observe(begun.elapsed().as_secs_f64());
+            metrics.slow("read", slow);
+        }
+        result
+    }
+}
