@@ -163,7 +163,15 @@ fn each_library_and_power_has_its_place() {
         ("diesel_migrations", &["src/storage/"]),
         ("actix_ws", &["src/session/socket.rs"]),
         ("immediate_transaction", &["src/storage/conn.rs"]),
-        ("write_transaction", &["src/storage/conn.rs", "src/storage/commit.rs", "src/storage/migrate.rs", "src/storage/standby/"]),
+        (
+            "write_transaction",
+            &[
+                "src/storage/conn.rs",
+                "src/storage/commit.rs",
+                "src/storage/migrate.rs",
+                "src/storage/standby/",
+            ],
+        ),
         ("exclusive_transaction", &[]),
         // The two files of the command line read what a server answers.
         ("StatusCode", &["src/api/", "src/dashboard/", "src/cli/client.rs", "src/cli/watch.rs"]),

@@ -16,6 +16,7 @@ use crate::storage::conn::write_transaction;
 use crate::storage::database::{Conn, Database, StorageError};
 use crate::storage::migrate::{self, Opened};
 use crate::storage::schema::meta;
+use crate::supervision::outage::OutageKind;
 
 /// What the file says about itself.
 struct Found {
@@ -187,7 +188,7 @@ fn put_aside_if_damaged(file: &Database, now: UtcMillis) -> Result<Option<PathBu
     if !file.path().exists() {
         return Ok(None);
     }
-    let Some(fault) = fault(file) else { return Ok(None) };
+    let Some(fault) = fault(file)? else { return Ok(None) };
     let time = chrono::DateTime::from_timestamp_millis(now.0).unwrap_or_default();
     let mut kept = file.path().as_os_str().to_owned();
     kept.push(format!(".damaged-{}", time.format("%Y%m%dT%H%M%S%3fZ")));
@@ -216,7 +217,7 @@ fn put_aside_if_damaged(file: &Database, now: UtcMillis) -> Result<Option<PathBu
 }
 
 /// What is wrong with the file.
-fn fault(file: &Database) -> Option<String> {
+fn fault(file: &Database) -> Result<Option<String>, StorageError> {
     #[derive(QueryableByName)]
     struct Line {
         #[diesel(sql_type = Text)]
@@ -224,11 +225,13 @@ fn fault(file: &Database) -> Option<String> {
     }
     let check = || -> Result<Vec<Line>, StorageError> {
         let mut conn = file.open_existing()?;
-        Ok(diesel::sql_query("SELECT quick_check AS value FROM pragma_quick_check(1)").load(&mut conn)?)
+        Ok(diesel::sql_query("SELECT quick_check AS value FROM pragma_quick_check LIMIT 5")
+            .load(&mut conn)?)
     };
     match check() {
-        Ok(lines) => lines.into_iter().map(|line| line.value).find(|value| value != "ok"),
-        Err(err) => Some(err.to_string()),
+        Ok(lines) => Ok(lines.into_iter().map(|line| line.value).find(|value| value != "ok")),
+        Err(err) if err.outage() == Some(OutageKind::Damaged) => Ok(Some(err.to_string())),
+        Err(err) => Err(err),
     }
 }
 
