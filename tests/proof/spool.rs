@@ -351,3 +351,47 @@ fn a_full_spool_refuses_all_but_emergencies_and_goes_on_by_itself() {
     assert_eq!(file.number("SELECT count(*) FROM event WHERE device_sn = 'filler'"), answered);
     assert_eq!(file.number("SELECT count(*) FROM alert"), 2);
 }
+
+/// Whatever breaks once or twice on the way to PostgreSQL and back: nothing is lost, and it ends in order.
+#[test]
+fn a_panic_at_each_step_of_the_spool_loses_nothing() {
+    let mut scene = Scene::new();
+    for point in crate::failpoints::points::STANDBY {
+        for action in ["panic", "return"].into_iter().take(1 + usize::from(point.returns)) {
+            let points = format!("{}=5*off->2*{action}", point.name);
+            let process = Process::start_adjusted(scene.path(), |command| {
+                command.args(["--set", &scene.setting, "--set", "telemetry.log=off"]);
+                command.args(["--set", "storage.postgres_commit_limit_ms=1000"]);
+                command.env("FAILPOINTS", &points).env("RUST_BACKTRACE", "0");
+            });
+            let traffic = Traffic::default();
+            std::thread::scope(|scope| {
+                let _stop = Stop(&traffic);
+                let (traffic, name) = (&traffic, format!("{}-{action}", point.name.replace(':', "-")));
+                traffic.point_to(Some(process.addr));
+                scope.spawn(move || traffic.watch(&name));
+                for _ in 0..3 {
+                    traffic.until(10);
+                    scene.cluster.stop("-INT");
+                    traffic.until(10);
+                    scene.cluster.go_on();
+                    traffic.until(10);
+                }
+            });
+            let mut file = scene.settle_whatever(process);
+            traffic.record().assert_stored(&mut file);
+        }
+    }
+}
+
+impl Scene {
+    /// The same as [`Scene::settle`], of a server that may have complained.
+    fn settle_whatever(&self, process: Process) -> File {
+        until_mirroring(&process);
+        process.signal("-TERM");
+        assert_eq!(process.wait().0, Some(0));
+        let mut file = File::of(self.path());
+        file.assert_consistent();
+        file
+    }
+}

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use super::mirror::{self, OwnedBatch};
 use super::prune::Pruning;
 use super::remote::{Remote, Request, Taken};
-use super::{Mode, Pending, Standby, journal, lock, rejoin};
+use super::{Mode, Pending, Standby, journal, lock};
 use crate::domain::ids::Offset;
 use crate::domain::time::UtcMillis;
 use crate::storage::command::{Command, CommandError, CommandReply};
@@ -19,28 +19,23 @@ use crate::storage::conn::write_transaction;
 use crate::storage::database::{Conn, Database, StorageError};
 
 /// A first session, or a mirror that is brought up to date, may take this.
-const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// Between two looks at what of the log has been handed on and can go, and at its length.
-const TIDY: Duration = Duration::from_millis(250);
-/// Lines of the log that go at a time.
-const TIDY_LINES: i64 = 5_000;
-/// Between two attempts to mend the mirror.
-const MEND: Duration = Duration::from_secs(5);
+pub(super) const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// A part of the spool that is kept free for emergencies: one in so many.
 const RESERVE: u64 = 8;
 /// An import of bindings may take so long for each of them.
 const PER_BINDING: Duration = Duration::from_millis(2);
 
 pub struct Guarded {
-    standby: Arc<Standby>,
-    main: Database,
-    local: Session,
-    remote: Remote,
-    pruning: Pruning,
+    pub(super) standby: Arc<Standby>,
+    pub(super) main: Database,
+    pub(super) local: Session,
+    pub(super) remote: Remote,
+    pub(super) pruning: Pruning,
     /// The newest time at which something was received.
-    now: UtcMillis,
-    tidied: Instant,
-    mended: Option<Instant>,
+    pub(super) now: UtcMillis,
+    pub(super) tidied: Instant,
+    pub(super) mended: Option<Instant>,
+    pub(super) complained: Option<Instant>,
 }
 
 impl Guarded {
@@ -54,6 +49,7 @@ impl Guarded {
             now: UtcMillis(0),
             tidied: Instant::now(),
             mended: None,
+            complained: None,
         };
         if standby.is_spooling() {
             this.remote.drain();
@@ -171,7 +167,11 @@ impl Guarded {
         self.carry_out(command, now)
     }
 
-    fn carry_out(&mut self, command: Command, now: UtcMillis) -> Result<CommandReply, CommandError> {
+    pub(super) fn carry_out(
+        &mut self,
+        command: Command,
+        now: UtcMillis,
+    ) -> Result<CommandReply, CommandError> {
         if self.standby.is_spooling() {
             self.refuse_superseded()?;
             let urgent = !matches!(
@@ -227,38 +227,6 @@ impl Guarded {
         }
     }
 
-    /// Between two transactions: back to the main database, or a mirror that lacked something.
-    fn between(&mut self) {
-        self.announced();
-        let done = match self.standby.is_spooling() {
-            true => self.quarantine().and_then(|()| self.rejoin()),
-            false if self.standby.stale.load(Ordering::Acquire) => self.mend(),
-            false => Ok(()),
-        };
-        if let Err(err) = done {
-            tracing::warn!("not yet back at the main database: {err}");
-        }
-    }
-
-    fn mend(&mut self) -> Result<(), StorageError> {
-        if self.mended.is_some_and(|at| at.elapsed() < MEND) {
-            return Ok(());
-        }
-        self.mended = Some(Instant::now());
-        let now = self.now;
-        match self.remote.ask(OPEN_WITHIN, |reply| Request::Refresh(now, reply)) {
-            Some(Ok(())) => {
-                self.local = Session::open(&self.standby.file)?;
-                self.synchronous("NORMAL")?;
-                self.standby.set_stale(false);
-                tracing::info!("the mirror is up to date again");
-                Ok(())
-            }
-            Some(Err(err)) => Err(err),
-            None => Err(late(None, &self.standby)),
-        }
-    }
-
     /// From now on everything goes into the file. `why` is the error if that is not possible.
     fn begin(&mut self, why: &StorageError) -> Result<(), StorageError> {
         let said = || StorageError::Away { name: "the main database".into(), message: why.to_string() };
@@ -299,18 +267,6 @@ impl Guarded {
         }
     }
 
-    /// Rows that the main database refuses are kept for people to look at.
-    fn quarantine(&mut self) -> Result<(), StorageError> {
-        loop {
-            let Some(row) = lock(&self.standby.refused).first().cloned() else { return Ok(()) };
-            match self.carry_out(Command::Quarantine(row), self.now) {
-                Ok(_) => drop(lock(&self.standby.refused).remove(0)),
-                Err(CommandError::Storage(err)) => return Err(err),
-                Err(err) => return Err(StorageError::Unusable(err.to_string())),
-            }
-        }
-    }
-
     /// The last part is for batches with emergencies.
     fn refuse_at_the_bound(&mut self, urgent: bool) -> Result<(), StorageError> {
         let Conn::Sqlite(conn) = &mut self.local.conn else { return Ok(()) };
@@ -327,83 +283,7 @@ impl Guarded {
         }
     }
 
-    fn rejoin(&mut self) -> Result<(), StorageError> {
-        self.tidy()?;
-        let conflict = lock(&self.standby.conflict).clone();
-        if let Some(conflict) = conflict {
-            let epoch = rejoin::rebase(&mut self.local, &conflict)?;
-            tracing::warn!(
-                "the main database had {} changes of alerts that were not known here; what was spooled \
-                 follows them, and dashboards read everything anew",
-                conflict.changes.len()
-            );
-            *lock(&self.standby.conflict) = None;
-            self.standby.unsure.store(true, Ordering::Release);
-            self.changed(epoch);
-            self.remote.drain();
-        }
-        if !self.standby.caught_up.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let last = self.local.last_offset();
-        match self.remote.ask(self.standby.limits.commit, |reply| Request::Finish(last, reply)) {
-            Some(Ok(())) => self.back(),
-            Some(Err(err)) if err.is_transient() => Ok(()),
-            Some(Err(err)) => Err(err),
-            None => Ok(()),
-        }
-    }
-
-    /// Everybody has to read anew.
-    fn changed(&mut self, epoch: String) {
-        self.standby.rebased.store(true, Ordering::Release);
-        self.standby.generation.fetch_add(1, Ordering::AcqRel);
-        self.standby.epoch.send_replace(epoch);
-    }
-
-    fn back(&mut self) -> Result<(), StorageError> {
-        if self.standby.unsure.load(Ordering::Acquire) {
-            // Rules, bindings and tokens of the main database may be others than those here.
-            let now = self.now;
-            match self.remote.ask(OPEN_WITHIN, |reply| Request::Refresh(now, reply)) {
-                Some(done) => done?,
-                None => return Ok(()),
-            }
-            self.local = Session::open(&self.standby.file)?;
-            self.standby.unsure.store(false, Ordering::Release);
-            let epoch = self.standby.epoch.borrow().clone();
-            self.changed(epoch);
-        }
-        end_journal(&mut self.local.conn, self.main.holder())?;
-        self.synchronous("NORMAL")?;
-        let lasted = lock(&self.standby.since).as_ref().map_or(0, |(since, _)| since.elapsed().as_secs());
-        self.standby.suspected.store(false, Ordering::Release);
-        self.standby.set_rows(0);
-        self.standby.set_mode(Mode::Mirroring, None);
-        tracing::warn!(
-            "the main database has everything that was spooled in {lasted} s, and is in use again"
-        );
-        Ok(())
-    }
-
-    /// Takes away lines that have been handed on.
-    fn tidy(&mut self) -> Result<(), StorageError> {
-        if self.tidied.elapsed() < TIDY {
-            return Ok(());
-        }
-        self.tidied = Instant::now();
-        let until = |until: &std::sync::atomic::AtomicI64| until.load(Ordering::Acquire);
-        let (small, large) = (until(&self.standby.small_until), until(&self.standby.large_until));
-        let left = write_transaction(&mut self.local.conn, |conn| {
-            let Conn::Sqlite(conn) = conn else { return Ok(0) };
-            journal::forget(conn, small, large, TIDY_LINES)?;
-            Ok::<_, StorageError>(journal::last_seq(conn)? - small.max(large))
-        })?;
-        self.standby.set_rows(left.max(0).unsigned_abs());
-        Ok(())
-    }
-
-    fn synchronous(&mut self, level: &str) -> Result<(), StorageError> {
+    pub(super) fn synchronous(&mut self, level: &str) -> Result<(), StorageError> {
         diesel::sql_query(format!("PRAGMA synchronous = {level}")).execute(&mut self.local.conn)?;
         Ok(())
     }
@@ -414,7 +294,7 @@ fn is_superseded(err: &StorageError) -> bool {
 }
 
 /// What went wrong; without an answer, that there was none.
-fn late(err: Option<StorageError>, standby: &Standby) -> StorageError {
+pub(super) fn late(err: Option<StorageError>, standby: &Standby) -> StorageError {
     err.unwrap_or_else(|| StorageError::Away {
         name: "the main database".into(),
         message: format!("it did not answer within {:?}", standby.limits.commit),
@@ -428,19 +308,6 @@ pub(super) fn begin_journal(conn: &mut Conn, base: Offset) -> Result<(), Storage
         journal::begin(conn)?;
         journal::set_note(conn, "mode", "spooling")?;
         journal::set_note(conn, "base", &base.to_string())?;
-        Ok(())
-    })
-}
-
-fn end_journal(conn: &mut Conn, holder: Option<&str>) -> Result<(), StorageError> {
-    write_transaction(conn, |conn| {
-        let Conn::Sqlite(conn) = conn else { return Ok(()) };
-        journal::end(conn)?;
-        journal::set_note(conn, "mode", "mirroring")?;
-        journal::set_note(conn, "unsure", "no")?;
-        if let Some(holder) = holder {
-            journal::set_note(conn, "holder", holder)?;
-        }
         Ok(())
     })
 }

@@ -302,7 +302,7 @@ fn rows(conn: &mut SqliteConnection, table: &Table, lines: &[Line]) -> Result<Ro
         true => "t.rowid = j.value".to_owned(),
         false => {
             let equal = |column: &&str| format!("t.{column} = json_extract(j.value, '$.{column}')");
-            table.key.iter().map(|column| equal(&column)).collect::<Vec<_>>().join(" AND ")
+            table.key.iter().map(equal).collect::<Vec<_>>().join(" AND ")
         }
     };
     let query = format!(

@@ -9,6 +9,7 @@
 //! between two batches everything is as before. Where both have gone on alone, [`rejoin`] puts what
 //! was spooled on top of what the main database has.
 
+mod between;
 mod fill;
 pub(super) mod guarded;
 mod hand_on;

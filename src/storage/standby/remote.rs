@@ -2,6 +2,7 @@
 //! wants to. While the file spools, the same thread hands on what it holds, since its session has
 //! the lease.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -19,6 +20,8 @@ use crate::storage::command::{Command, CommandError, CommandReply, NewQuarantine
 use crate::storage::commit::{Committed, Session};
 use crate::storage::database::{Conn, Database, StorageError};
 use crate::storage::postgres::partitions;
+use crate::supervision::guard::panic_text;
+use crate::telemetry::KindLabels;
 
 /// Lines of the log in one transaction of the main database.
 const LINES: i64 = 2_000;
@@ -105,14 +108,32 @@ impl Worker {
                 true => incoming.recv_timeout(pause),
                 false => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match request {
-                Ok(request) => self.serve(request),
-                Err(RecvTimeoutError::Timeout) => {}
+            let request = match request {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if self.standby.is_spooling() {
-                pause = self.hand_on();
-            }
+            };
+            // Without this thread nothing would ever be handed on. Whoever waits for an answer is told
+            // that there is none.
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn(request)));
+            pause = turn.unwrap_or_else(|panic| {
+                tracing::error!("the session to the main database panicked: {}", panic_text(&*panic));
+                if let Some(metrics) = self.standby.metrics() {
+                    metrics.panics.get_or_create(&KindLabels { kind: "main-database" }).inc();
+                }
+                (self.session, self.file) = (None, None);
+                RETRY
+            });
+        }
+    }
+
+    fn turn(&mut self, request: Option<Request>) -> Duration {
+        if let Some(request) = request {
+            self.serve(request);
+        }
+        match self.standby.is_spooling() {
+            true => self.hand_on(),
+            false => Duration::ZERO,
         }
     }
 

@@ -79,7 +79,8 @@ pub fn prepare(
         Some(opened) => {
             // Its log goes on in the file.
             let unsure = found.unsure || found.holder != opened.holder_before;
-            (Mode::Spooling, Opened { epoch: found.opened.epoch, ..opened }, unsure)
+            let stopped_uncleanly = found.opened.stopped_uncleanly;
+            (Mode::Spooling, Opened { epoch: found.opened.epoch, stopped_uncleanly, ..opened }, unsure)
         }
         None => {
             let opened = alone(&file, found.opened, found.spooling)?;

@@ -5,7 +5,7 @@ mod dashboard;
 mod fault;
 mod load;
 mod outcomes;
-mod points;
+pub mod points;
 mod rebuilt;
 mod stage;
 mod sweep;

@@ -125,10 +125,19 @@ pub const SESSIONS: &[Point] = &[
     panics("session::write", NOBODY).returns(),
 ];
 
+/// Beside PostgreSQL: `proof::spool` strikes them.
+pub const STANDBY: &[Point] = &[
+    panics("standby::commit", NOBODY),
+    panics("standby::mirror", NOBODY),
+    panics("standby::spool", NOBODY).returns(),
+    panics("standby::hand_on", NOBODY).returns(),
+    panics("standby::handed_on", NOBODY),
+];
+
 /// A panic here ends the process, so only processes of their own meet it.
 pub const FATAL: &[Point] = &[panics("root::died", NOBODY)];
 
-pub const ALL: [&[Point]; 7] = [DOORS, SHARDS, WRITERS, JOBS, RULE_CACHE, SESSIONS, FATAL];
+pub const ALL: [&[Point]; 8] = [DOORS, SHARDS, WRITERS, JOBS, RULE_CACHE, SESSIONS, STANDBY, FATAL];
 
 /// Names in the code, each as often as it is there.
 fn in_the_code(folder: &std::path::Path, found: &mut Vec<String>) {

@@ -79,6 +79,8 @@ impl TestApp {
         config.server.shutdown_timeout_s = 10;
         config.storage.data_dir = dir.path().join("data");
         config.storage.database_url = database::url(&config.storage.data_dir);
+        // What has been answered is looked for in PostgreSQL, not in a spool.
+        config.storage.postgres_commit_limit_ms = 60_000;
         config.device.shards = 2;
         // On a busy machine a load may take longer than the default, and without its state an
         // emergency of a bound device is taken for a stranger's.
