@@ -66,11 +66,10 @@ pub fn sample(rules: &RuleSet, state: &DeviceState, fresh: &Metrics, customer: &
         }
         let outside = |value: f64| min.is_some_and(|min| value < min) || max.is_some_and(|max| value > max);
         let wanted = usize::from(*consecutive_samples);
-        let newest: Vec<f64> =
-            state.samples.worn_values(*metric).take(wanted).map(|(_, value)| value).collect();
-        if newest.len() == wanted && newest.iter().all(|value| outside(*value)) {
+        let newest = || state.samples.worn_values(*metric).take(wanted).map(|(_, value)| value);
+        if newest().count() == wanted && newest().all(outside) {
             findings.push(Finding::Fires(rule.clone()));
-        } else if newest.first().is_some_and(|value| !outside(*value)) {
+        } else if newest().next().is_some_and(|value| !outside(value)) {
             findings.push(Finding::BackToNormal(rule.clone()));
         }
     }

@@ -1,5 +1,6 @@
 //! The rule set as shards read it: compiled once per change, never changed in place.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -92,8 +93,9 @@ impl RuleSet {
     /// The one event rule that raises for `event`: highest severity, then most specific, then the
     /// smallest id.
     pub fn raising(&self, event: &EventReport, customer: &CustomerId) -> Option<&Arc<Rule>> {
+        let type_ = LowerType::of(event);
         let matching = self.events.iter().filter(|candidate| {
-            candidate.matches_type(event)
+            candidate.pattern.matches(&type_)
                 && candidate.rule.applies_to(customer)
                 && candidate.value.as_deref().is_none_or(|value| event.value.as_deref() == Some(value))
         });
@@ -109,12 +111,13 @@ impl RuleSet {
     }
 
     /// Rules whose alerts `event` resolves.
-    pub fn resolved_by(&self, event: &EventReport) -> impl Iterator<Item = &Arc<Rule>> {
-        self.events.iter().filter_map(move |candidate| {
-            let value = candidate.resolved_by_value.as_deref()?;
-            (event.value.as_deref() == Some(value) && candidate.matches_type(event))
-                .then_some(&candidate.rule)
-        })
+    pub fn resolved_by<'a>(&'a self, event: &'a EventReport) -> impl Iterator<Item = &'a Arc<Rule>> {
+        let resolving = self.events.iter().filter(|candidate| {
+            candidate.resolved_by_value.is_some()
+                && candidate.resolved_by_value.as_deref() == event.value.as_deref()
+        });
+        let matching = resolving.filter(|candidate| candidate.pattern.matches(&LowerType::of(event)));
+        matching.map(|candidate| &candidate.rule)
     }
 
     fn by_claimed_level(&self, event: &EventReport, customer: &CustomerId) -> Option<&Arc<Rule>> {
@@ -139,20 +142,36 @@ impl RuleSet {
     }
 }
 
-impl EventRule {
-    fn matches_type(&self, event: &EventReport) -> bool {
-        match &self.pattern {
-            TypePattern::Full(full) => eq_lower(&event.event_type, full),
-            TypePattern::Short(short) => eq_lower(event.short_type(), short),
-            TypePattern::Wildcard { parts, full: true } => wildcard(&event.event_type.to_lowercase(), parts),
-            TypePattern::Wildcard { parts, full: false } => {
-                wildcard(&event.short_type().to_lowercase(), parts)
-            }
-        }
+/// The type of an event in lower case, made once for all rules.
+struct LowerType<'a> {
+    full: Cow<'a, str>,
+}
+
+impl<'a> LowerType<'a> {
+    fn of(event: &'a EventReport) -> Self {
+        let lower = !event.event_type.chars().any(|char| char.is_ascii_uppercase() || !char.is_ascii());
+        let full = match lower {
+            true => Cow::Borrowed(event.event_type.as_ref()),
+            false => Cow::Owned(event.event_type.to_lowercase()),
+        };
+        Self { full }
+    }
+
+    fn short(&self) -> &str {
+        self.full.rsplit('.').next().unwrap_or(&self.full)
     }
 }
 
 impl TypePattern {
+    fn matches(&self, type_: &LowerType<'_>) -> bool {
+        match self {
+            TypePattern::Full(full) => *type_.full == **full,
+            TypePattern::Short(short) => type_.short() == short,
+            TypePattern::Wildcard { parts, full: true } => wildcard(&type_.full, parts),
+            TypePattern::Wildcard { parts, full: false } => wildcard(type_.short(), parts),
+        }
+    }
+
     fn parse(text: &str) -> Self {
         let lower = text.trim().to_lowercase();
         if lower.contains('*') {
@@ -172,15 +191,6 @@ impl TypePattern {
             TypePattern::Wildcard { parts, .. } => (0, parts.iter().map(String::len).sum()),
         };
         Specificity { has_value, kind, literal_chars }
-    }
-}
-
-/// Compares without case; `lower` is lower case already.
-fn eq_lower(text: &str, lower: &str) -> bool {
-    if text.is_ascii() && lower.is_ascii() {
-        text.eq_ignore_ascii_case(lower)
-    } else {
-        text.to_lowercase() == lower
     }
 }
 

@@ -9,9 +9,9 @@ use diesel::prelude::*;
 
 use crate::config::StorageConfig;
 
-/// Page cache of the write connection, KiB. A larger one costs more than it saves: SQLite walks its
-/// table at each commit (64 MiB took a tenth of the writer's time).
-const WRITER_CACHE_KIB: u32 = 16_384;
+/// Page cache of the write connection, KiB. A larger one costs more than it saves: after a commit that
+/// split a page SQLite walks all of it (16 MiB: a fourteenth of the writer's time, 64 MiB: a tenth).
+pub const WRITER_CACHE_KIB: u32 = 4_096;
 
 pub use super::conn::Conn;
 pub use super::readers::Readers;

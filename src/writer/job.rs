@@ -25,7 +25,7 @@ use crate::supervision::clock::Clock;
 use crate::supervision::guard::panic_text;
 use crate::supervision::link::Link;
 use crate::supervision::outage::Outage;
-use crate::supervision::permits::Outcome;
+use crate::supervision::permits::{Outcome, Receipt};
 use crate::telemetry::{KindLabels, Metrics};
 
 /// The write connection, shared by the incarnations of the writer. Empty until the first use and
@@ -218,7 +218,7 @@ impl Announce {
     }
 
     /// Everything that a commit entails, the screens first.
-    fn committed(&self, batch: Vec<Queued>, committed: Committed) {
+    fn committed(&self, mut batch: Vec<Queued>, committed: Committed) {
         self.metrics.batch_rows.observe(batch.len() as f64);
         self.metrics.batch_bytes.observe(batch.iter().map(Queued::weight_bytes).sum::<usize>() as f64);
         for change in &committed.changes {
@@ -237,18 +237,18 @@ impl Announce {
         news.extend(shared);
         let merged = distinct(news);
         let mut notices: Vec<Vec<CommittedItem>> = vec![Vec::new(); self.shards.len()];
-        for (queued, stored) in batch.into_iter().zip(committed.stored) {
+        let mut answers: Vec<(Receipt, Outcome)> = Vec::with_capacity(batch.len());
+        for (queued, stored) in batch.iter_mut().zip(committed.stored) {
             let Queued { shard, item } = queued;
             let alert_id = stored.alert_id(item.alert_id);
-            notices[shard].push(CommittedItem {
-                device_sn: item.device_sn,
+            notices[*shard].push(CommittedItem {
+                device_sn: item.device_sn.clone(),
                 incarnation: item.incarnation,
                 event_id: item.event_id,
                 alert_id,
             });
-            if let Some(ticket) = item.ticket {
+            if let Some(ticket) = item.ticket.take() {
                 self.metrics.stored_seconds.observe(item.arrived.elapsed().as_secs_f64());
-                crate::fail_point!("writer::receipt");
                 let outcome = stored.outcome(item.event_id, alert_id);
                 let (event, alert) = (item.event_id.map(display), alert_id.map(display));
                 ticket.receipt.span().in_scope(|| {
@@ -256,12 +256,17 @@ impl Announce {
                 });
                 // Room first: who is answered may send the next at once.
                 drop(ticket.permit);
-                ticket.receipt.answer(outcome);
+                answers.push((ticket.receipt, outcome));
             }
-            if let Some(acted) = item.acted {
+            if let Some(acted) = item.acted.take() {
                 // Whoever asked may have gone.
                 let _ = acted.reply.send(acted.answer);
             }
+        }
+        // One right after another, so that a thread that serves several of them is woken up once.
+        for (receipt, outcome) in answers {
+            crate::fail_point!("writer::receipt");
+            receipt.answer(outcome);
         }
         crate::fail_point!("writer::notices");
         for (link, items) in self.shards.iter().zip(notices) {

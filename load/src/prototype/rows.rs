@@ -9,11 +9,9 @@ use watchpost::config::StorageConfig;
 use watchpost::domain::event::{DeviceReport, EventReport, Location, ReportBody};
 use watchpost::domain::time::UtcMillis;
 use watchpost::domain::vitals::{Metric, VitalsSample};
-use watchpost::storage::database::Database;
+use watchpost::storage::database::{Database, WRITER_CACHE_KIB};
 use watchpost::storage::migrate;
 
-/// Page cache, KiB: as the server's writer has it.
-const CACHE_KIB: u32 = 16_384;
 const CUSTOMER: &str = "0";
 const RULE: &str = "sos";
 
@@ -36,7 +34,7 @@ pub fn create(path: &Path, bare_tables: bool) -> anyhow::Result<Connection> {
     conn.set_transaction_behavior(TransactionBehavior::Immediate);
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
+    conn.pragma_update(None, "cache_size", -i64::from(WRITER_CACHE_KIB))?;
     conn.pragma_update(None, "wal_autocheckpoint", config.checkpoint_pages)?;
     if bare_tables {
         drop_indexes(&conn)?;
