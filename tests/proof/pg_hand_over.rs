@@ -150,7 +150,14 @@ fn behind_nginx_a_new_server_takes_over_and_every_accepted_request_is_answered()
     bind(process.addr, &token, &WATCHES);
     let mut file = File::of(scene.dir.path());
     // Each row says which session has written it.
-    file.execute("ALTER TABLE alert_change ADD COLUMN written_by INTEGER DEFAULT pg_backend_pid()");
+    for statement in [
+        "ALTER TABLE alert_change ADD COLUMN written_by INTEGER",
+        "CREATE FUNCTION sign() RETURNS trigger LANGUAGE plpgsql \
+         AS $$ BEGIN NEW.written_by := pg_backend_pid(); RETURN NEW; END $$",
+        "CREATE TRIGGER sign BEFORE INSERT ON alert_change FOR EACH ROW EXECUTE FUNCTION sign()",
+    ] {
+        file.execute(statement);
+    }
     let traffic = &scene.traffic;
     let dashboard = Dashboard::start(&token);
     traffic.point_to(Some(nginx.addr));

@@ -16,7 +16,7 @@ use testkit::traffic::{Traffic, bind};
 use testkit::truth::File;
 
 /// True if reports are answered 200 while PostgreSQL is away; if not, "send it again" is an answer.
-pub const SPOOLS: bool = false;
+pub const SPOOLS: bool = true;
 
 pub const WATCHES: [&str; 3] = ["W0", "W1", "W2"];
 const OPERATOR: &str = "ann";

@@ -65,7 +65,10 @@ impl Guarded {
                 this.mend()?;
             }
             Some(Err(err)) if !err.is_transient() => return Err(err),
-            other => this.begin(&late(other.and_then(Result::err), standby))?,
+            other => {
+                this.begin(&late(other.and_then(Result::err), standby))?;
+                this.settled();
+            }
         }
         Ok(this)
     }
@@ -111,9 +114,16 @@ impl Guarded {
             Some(Err(err @ StorageError::Superseded { .. })) => Err(err),
             other => {
                 self.begin(&late(other.and_then(Result::err), &self.standby))?;
-                self.spool(entries)
+                let spooled = self.spool(entries);
+                self.settled();
+                spooled
             }
         }
+    }
+
+    /// What the main database was asked for is in the file, or was refused: they can be compared.
+    fn settled(&self) {
+        self.standby.settled.store(true, Ordering::Release);
     }
 
     /// Applies the last batch to the mirror, and takes away some of what nobody needs there.
@@ -185,12 +195,16 @@ impl Guarded {
             }
             Some(Err(CommandError::Storage(err))) if !err.is_content() && !is_superseded(&err) => {
                 self.begin(&err)?;
-                self.local.execute(command, now)
+                let done = self.local.execute(command, now);
+                self.settled();
+                done
             }
             Some(Err(err)) => Err(err),
             None => {
                 self.begin(&late(None, &self.standby))?;
-                self.local.execute(command, now)
+                let done = self.local.execute(command, now);
+                self.settled();
+                done
             }
         }
     }
@@ -227,6 +241,7 @@ impl Guarded {
             until.store(0, Ordering::Release);
         }
         self.standby.caught_up.store(false, Ordering::Release);
+        self.standby.settled.store(false, Ordering::Release);
         self.standby.set_mode(Mode::Spooling, Some(why.to_string()));
         self.remote.drain();
         tracing::warn!(

@@ -90,6 +90,9 @@ pub struct Standby {
     /// Numbers of the log up to which it has been handed on: small tables, large ones.
     small_until: AtomicI64,
     large_until: AtomicI64,
+    /// The file has the batch for whose sake it spools: until then it lacks what the main database may
+    /// have of it.
+    settled: AtomicBool,
     /// So little is left that the writer can wait for it.
     caught_up: AtomicBool,
     conflict: Mutex<Option<Conflict>>,
@@ -131,6 +134,7 @@ impl Standby {
             mirrored: Condvar::new(),
             small_until: AtomicI64::new(0),
             large_until: AtomicI64::new(0),
+            settled: AtomicBool::new(true),
             caught_up: AtomicBool::new(false),
             conflict: Mutex::new(None),
             refused: Mutex::default(),

@@ -223,7 +223,7 @@ impl Worker {
     }
 
     fn step(&mut self) -> Result<Duration, StorageError> {
-        if lock(&self.standby.conflict).is_some() {
+        if lock(&self.standby.conflict).is_some() || !self.standby.settled.load(Ordering::Acquire) {
             return Ok(LOOK);
         }
         self.session()?;

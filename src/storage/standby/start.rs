@@ -54,12 +54,12 @@ pub fn prepare(
             );
             (None, found)
         }
-        Err(err @ StorageError::Away { name: _, message: _ }) => {
-            tracing::error!(
-                "{} has never been up to date, so this server cannot start without its database",
-                file.name()
+        Err(StorageError::Away { name, message }) => {
+            let file = file.name();
+            let message = format!(
+                "{message}; {file} has never been up to date, so this server cannot start without its database"
             );
-            return Err(err);
+            return Err(StorageError::Away { name, message });
         }
         Err(err) => return Err(err),
     };

@@ -154,7 +154,8 @@ impl Cluster {
         let socket_dir = format!("unix_socket_directories={}", self.dir.path().display());
         let port = format!("port={}", self.port);
         let always = ["listen_addresses=127.0.0.1", &port, &socket_dir];
-        let usual = ["max_connections=50", "shared_buffers=32MB"];
+        // No test cuts the power, and what a process has written outlives it.
+        let usual = ["max_connections=50", "shared_buffers=32MB", "fsync=off"];
         let own = self.settings.iter().map(String::as_str);
         for setting in always.into_iter().chain(usual).chain(own) {
             server.args(["-c", setting]);
