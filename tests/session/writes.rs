@@ -106,7 +106,14 @@ async fn an_alert_overtakes_the_vital_signs_that_are_being_written() {
     let frame = Arc::new(Frame::new(&History::default().raise("w1", "c1", Severity::Critical)));
     let asked = Rc::new(RefCell::new(Asked::default()));
     let metrics = Arc::new(Metrics::register().0);
-    let writer = Writer { sink: Counting(asked.clone()), stall: Duration::from_secs(10), metrics };
+    let said = Rc::new(RefCell::new(None));
+    let goodbye = said.clone();
+    let writer = Writer {
+        sink: Counting(asked.clone()),
+        goodbye: Box::new(move |farewell| *goodbye.borrow_mut() = Some(farewell)),
+        stall: Duration::from_secs(10),
+        metrics,
+    };
     let (outgoing, to_write) = mpsc::channel(4);
     let (close_now, closing) = oneshot::channel();
     outgoing.try_send(Outgoing::Vitals((0..1_000).map(|number| Arc::new(vitals(number))).collect())).unwrap();
@@ -122,6 +129,5 @@ async fn an_alert_overtakes_the_vital_signs_that_are_being_written() {
     assert_eq!(writing.await, Farewell::SHUTDOWN);
     assert_eq!(asked.borrow().before_alert, Some(VITALS_AT_ONCE));
     assert_eq!(*reports.borrow(), [Written::HandOver { subscription: 1, cursor: 1 }, Written::Vitals]);
-    // And the close frame.
-    assert_eq!(asked.borrow().frames, 1_002);
+    assert_eq!((asked.borrow().frames, *said.borrow()), (1_001, Some(Farewell::SHUTDOWN)));
 }
