@@ -208,6 +208,9 @@ pub struct AdmissionConfig {
     pub reserve_above_events_kib: u32,
     /// Kept free from critical events of unbound devices too.
     pub reserve_above_unbound_kib: u32,
+    /// While a report that was admitted has waited longer for its commit, no more vitals, device
+    /// information and ordinary events are taken, milliseconds.
+    pub wait_max_ms: u64,
     /// `Retry-After` of a 503, seconds.
     pub retry_after_s: u32,
 }
@@ -219,6 +222,7 @@ impl Default for AdmissionConfig {
             reserve_above_vitals_kib: 16 * 1024,
             reserve_above_events_kib: 8 * 1024,
             reserve_above_unbound_kib: 4 * 1024,
+            wait_max_ms: 1_000,
             retry_after_s: 2,
         }
     }

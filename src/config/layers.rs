@@ -122,6 +122,7 @@ impl Config {
             );
         }
         let positive = [
+            ("admission.wait_max_ms", self.admission.wait_max_ms as usize),
             ("storage.readers", self.storage.readers as usize),
             ("storage.checkpoint_pages", self.storage.checkpoint_pages as usize),
             ("storage.postgres_commit_limit_ms", self.storage.postgres_commit_limit_ms as usize),

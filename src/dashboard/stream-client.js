@@ -52,6 +52,8 @@ export class StreamClient {
   #cursor = null;
   /** True until the subscription that was sent last has been answered by its snapshot. */
   #awaitsSnapshot = false;
+  /** The newest offset when the server said hello. */
+  #newest = 0;
   #gap = null;
   #id = 0;
   #filter;
@@ -226,6 +228,7 @@ export class StreamClient {
     switch (frame.type) {
       case "hello":
         this.#epoch = frame.epoch;
+        this.#newest = frame.offset;
         this.#emit("hello", frame);
         // Asks how far it has got: the answer to a resume that brings nothing.
         return this.#send({ type: "ping" });
@@ -234,6 +237,9 @@ export class StreamClient {
         if (frame.id !== String(this.#id)) return;
         this.#awaitsSnapshot = false;
         this.#cursor = { epoch: this.#epoch, offset: frame.offset };
+        // What was on the screen before says nothing about what is in this one, or of this epoch.
+        this.#shownWanted = 0;
+        this.#shownSent = 0;
         this.#live();
         this.#emit("snapshot", this.#gap ? { ...frame, gap: this.#gap } : frame);
         this.#gap = null;
@@ -245,7 +251,9 @@ export class StreamClient {
         return this.#emit("alert", frame);
       case "pong":
         // Changes that do not pass the filter need not be asked for again.
-        if (this.#awaitsSnapshot || this.#gap || frame.offset < 1) return;
+        if (this.#awaitsSnapshot || this.#gap) return;
+        // Not answered yet; but of a log that is empty there is nothing else to be said.
+        if (frame.offset < 1 && (this.#newest > 0 || this.#cursor.epoch !== this.#epoch)) return;
         if (frame.offset > this.#cursor.offset) this.#cursor = { epoch: this.#epoch, offset: frame.offset };
         return this.#live();
       case "gap":

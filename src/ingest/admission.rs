@@ -132,7 +132,7 @@ impl Admission {
         let decoded_kib: Vec<u64> = decoded.iter().map(|bytes| (*bytes as u64).div_ceil(1024)).collect();
         let total = (decoded_kib.iter().sum::<u64>() * 1024).max(wire_bytes as u64);
         let whole = self.pool.acquire_for(priority, total as usize, arrived).inspect_err(|full| {
-            Metrics::count(&self.metrics.refused, full.0.name());
+            Metrics::count(&self.metrics.refused, full.name());
         });
         let mut rest = whole?;
         let mut permits: Vec<Permit> =

@@ -1,10 +1,11 @@
 //! The sessions: who sees what, and how far each has got.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::delivery::{Farewell, Gap, Passed, SessionId, Snapshot, Subscription, ToSession};
 use super::filter::View;
+use super::frames::Since;
 use super::interest::Interest;
 use super::live_log::{LiveLog, ReadFailure};
 use super::messages::VitalsUpdate;
@@ -23,6 +24,11 @@ pub struct ReplayRead {
     pub until: Offset,
     pub limit: usize,
 }
+
+/// Subscriptions of one session that are answered between two calls of [`Audience::take_up`]. An answer
+/// may hold thousands of alerts, and a client that asks for one after the other must not cost the
+/// others theirs.
+pub const SUBSCRIPTIONS_AT_ONCE: u32 = 8;
 
 #[derive(Debug)]
 struct Subscribed {
@@ -44,8 +50,10 @@ struct Subscribed {
 struct Member {
     scope: Scope,
     greeted: bool,
-    /// Came before the log was loaded.
+    /// Came before the log was loaded, or too soon after others. Only the newest is answered.
     waiting: Option<Subscription>,
+    /// Subscriptions answered since the last [`Audience::take_up`].
+    answered: u32,
     subscribed: Option<Subscribed>,
 }
 
@@ -56,6 +64,8 @@ pub struct Audience {
     members: BTreeMap<SessionId, Member>,
     replays: VecDeque<SessionId>,
     replay_under_way: bool,
+    /// Those that have subscribed since the last [`Audience::take_up`].
+    lately: BTreeSet<SessionId>,
     wanted: Option<ReplayRead>,
     pub(super) interest: Interest,
     messages: Vec<(SessionId, ToSession)>,
@@ -69,6 +79,7 @@ impl Audience {
             members: BTreeMap::new(),
             replays: VecDeque::new(),
             replay_under_way: false,
+            lately: BTreeSet::new(),
             wanted: None,
             interest: Interest::default(),
             messages: Vec::new(),
@@ -93,7 +104,7 @@ impl Audience {
     }
 
     pub fn enter(&mut self, log: &LiveLog, session: SessionId, scope: Scope) {
-        let member = Member { scope, greeted: false, waiting: None, subscribed: None };
+        let member = Member { scope, greeted: false, waiting: None, answered: 0, subscribed: None };
         self.members.insert(session, member);
         if log.is_loaded() {
             self.greet(log, session);
@@ -120,24 +131,41 @@ impl Audience {
         }
     }
 
+    /// Answers those who have subscribed more often than is answered at once. Called several times a
+    /// second.
+    pub fn take_up(&mut self, log: &LiveLog) {
+        for session in std::mem::take(&mut self.lately) {
+            let Some(member) = self.members.get_mut(&session) else { continue };
+            member.answered = 0;
+            if log.is_loaded()
+                && let Some(subscription) = member.waiting.take()
+            {
+                self.subscribe(log, session, subscription);
+            }
+        }
+    }
+
     /// The first answer to a subscription and its cursor come from this one call, so no change
     /// falls between them.
     pub fn subscribe(&mut self, log: &LiveLog, session: SessionId, subscription: Subscription) {
         let Some(member) = self.members.get_mut(&session) else { return };
-        if !log.is_loaded() {
+        if !log.is_loaded() || member.answered >= SUBSCRIPTIONS_AT_ONCE {
             member.subscribed = None;
             member.waiting = Some(subscription);
             return;
         }
+        member.waiting = None;
+        member.answered += 1;
+        self.lately.insert(session);
         let Subscription { serial, filter, since, passed } = subscription;
         self.interest.set(session, filter.vitals_devices());
         let view = View { scope: member.scope.clone(), filter };
         let last = log.last();
-        let resumed = since.as_ref().filter(|since| {
+        // Any number may stand there: nothing is counted from one that is not in the log.
+        let in_log = |since: &&Since| since.epoch == *self.epoch && (0..=last).contains(&since.offset);
+        let resumed = since.as_ref().filter(in_log).filter(|since| {
             let behind = usize::try_from(last - since.offset).unwrap_or(usize::MAX);
-            since.epoch == *self.epoch
-                && (0..=last).contains(&since.offset)
-                && (log.ring.holds(since.offset) || behind <= self.limits.resume_changes_max)
+            log.ring.holds(since.offset) || behind <= self.limits.resume_changes_max
         });
         let cursor = resumed.map_or(last, |since| since.offset);
         let replaying = resumed.is_some();
@@ -151,9 +179,9 @@ impl Audience {
         if replaying {
             return self.deliver(log, session);
         }
-        let gap = since.map(|since| {
-            let known = since.epoch == *self.epoch && (0..=last).contains(&since.offset);
-            Gap { from: if known { since.offset + 1 } else { 1 }, to: last }
+        let gap = since.as_ref().map(|since| {
+            let from = Some(since).filter(in_log).map_or(1, |since| since.offset + 1);
+            Gap { from, to: last }
         });
         self.send_snapshot(log, session, gap);
     }

@@ -1,7 +1,8 @@
 //! The writing half of a session: one task per socket, so that a client that does not read holds
 //! up nothing but itself.
 
-use std::future::poll_fn;
+use std::collections::VecDeque;
+use std::future::{poll_fn, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,9 @@ pub enum Written {
     Vitals,
 }
 
+/// Vital signs that leave in one write. Between two of these an alert overtakes the rest.
+pub const VITALS_AT_ONCE: usize = 32;
+
 /// Says why it ends, behind everything that the sink has taken, in a place that is kept for it: whenever
 /// a client that was too slow has read what came before, it learns why it was closed.
 pub type Goodbye = Box<dyn FnOnce(Farewell)>;
@@ -78,7 +82,7 @@ pub struct Writer<S> {
 }
 
 impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
-    /// `now` overtakes what is waiting. The ends of both channels mean that the session has died.
+    /// `now` overtakes what is waiting, and everything else overtakes vital signs. The ends of both channels mean that the session has died.
     /// Answers why it ended, after the close frame; if nothing more is taken, `stall` after it.
     pub async fn run(
         mut self,
@@ -86,11 +90,13 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
         mut now: oneshot::Receiver<Farewell>,
         written: impl Fn(Written),
     ) -> Farewell {
+        let mut vitals = VecDeque::new();
         let farewell = loop {
             let next = tokio::select! {
                 biased;
                 farewell = &mut now => break farewell.unwrap_or(Farewell::RESTART),
                 next = outgoing.recv() => next,
+                () = ready(()), if !vitals.is_empty() => Some(Outgoing::Vitals(Vec::new())),
             };
             let Some(next) = next else { break Farewell::RESTART };
             if let Outgoing::Close(farewell) = next {
@@ -99,7 +105,7 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
             tokio::select! {
                 biased;
                 farewell = &mut now => break farewell.unwrap_or(Farewell::RESTART),
-                outcome = self.write(next) => match outcome {
+                outcome = self.write(next, &mut vitals) => match outcome {
                     Ok(report) => report.into_iter().for_each(&written),
                     Err(farewell) => break farewell,
                 }
@@ -115,7 +121,12 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
         farewell
     }
 
-    async fn write(&mut self, item: Outgoing) -> Result<Option<Written>, Farewell> {
+    /// `vitals`: those that are to be written when there is nothing else.
+    async fn write(
+        &mut self,
+        item: Outgoing,
+        vitals: &mut VecDeque<Arc<VitalsUpdate>>,
+    ) -> Result<Option<Written>, Farewell> {
         crate::fail_point!("session::write", |_| Err(Farewell::GONE));
         let mut report = None;
         match item {
@@ -143,10 +154,11 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
                 report = Some(Written::HandOver { subscription, cursor: offset });
             }
             Outgoing::Vitals(updates) => {
-                for update in updates {
+                vitals.extend(updates);
+                for update in vitals.drain(..vitals.len().min(VITALS_AT_ONCE)) {
                     self.feed(SocketFrame::Text(ServerFrame::from(&*update).text())).await?;
                 }
-                report = Some(Written::Vitals);
+                report = vitals.is_empty().then_some(Written::Vitals);
             }
         }
         self.within(|sink| sink.flush()).await?;

@@ -113,6 +113,7 @@ impl Registry {
 
     pub fn reconcile(&mut self, committed: Offset) {
         self.log.reconcile(committed);
+        self.audience.take_up(&self.log);
     }
 
     /// The end of a [`LogRead::Load`] or [`LogRead::Refill`].

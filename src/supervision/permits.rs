@@ -4,7 +4,7 @@
 //! `do_send`, cloned addresses and panics. Dropping what was not committed answers its receipt
 //! with "not promised".
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use tracing::Span;
 use crate::config::AdmissionConfig;
 use crate::domain::ids::{AlertId, EventId};
 use crate::telemetry::Metrics;
-use crate::telemetry::ages::{Ages, Born};
+use crate::telemetry::ages::{Ages, Born, RESOLUTION};
 
 /// Importance of a report, least first: at the limit the first are refused first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,12 +49,39 @@ pub struct PermitPool {
     limits_kib: [u64; 4],
     /// When the permits were taken that have not come back.
     ages: Ages,
+    /// Beyond it what is admitted would wait too long.
+    wait_max: Duration,
+    wait: WaitReading,
+}
+
+/// The age of the oldest, read anew at most once per step of the ages: it is asked for with every report.
+#[derive(Debug)]
+struct WaitReading {
+    began: Instant,
+    /// Step of the last reading.
+    step: AtomicU64,
+    too_long: AtomicBool,
 }
 
 /// No room for that class now: 503 and `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the server is at its limit for {}", .0.name())]
-pub struct Full(pub Priority);
+pub enum Full {
+    #[error("the server is at its limit for {}", .0.name())]
+    Memory(Priority),
+    /// What was admitted earlier has waited for its commit longer than is allowed.
+    #[error("what came before waits too long for the server to take more ({})", .0.name())]
+    Wait(Priority),
+}
+
+impl Full {
+    /// What it is counted under.
+    pub fn name(self) -> &'static str {
+        match self {
+            Full::Memory(priority) => priority.name(),
+            Full::Wait(_) => "wait",
+        }
+    }
+}
 
 impl PermitPool {
     pub fn new(config: &AdmissionConfig, metrics: Arc<Metrics>) -> Arc<Self> {
@@ -67,10 +94,18 @@ impl PermitPool {
             capacity,
         ];
         metrics.permits_max_kib.set(config.capacity_kib.into());
-        Arc::new(Self { used_kib: AtomicU64::new(0), limits_kib, ages: Ages::default() })
+        let began = Instant::now();
+        Arc::new(Self {
+            used_kib: AtomicU64::new(0),
+            limits_kib,
+            ages: Ages::default(),
+            wait_max: Duration::from_millis(config.wait_max_ms),
+            wait: WaitReading { began, step: AtomicU64::new(0), too_long: AtomicBool::new(false) },
+        })
     }
 
-    /// Takes room for `bytes`, at least 1 KiB.
+    /// Takes room for `bytes`, at least 1 KiB. Critical reports are taken however long others have waited:
+    /// they overtake them.
     pub fn acquire(self: &Arc<Self>, priority: Priority, bytes: usize) -> Result<Permit, Full> {
         self.acquire_for(priority, bytes, Instant::now())
     }
@@ -82,14 +117,28 @@ impl PermitPool {
         bytes: usize,
         arrived: Instant,
     ) -> Result<Permit, Full> {
+        if !priority.is_critical() && self.waits_too_long(arrived) {
+            return Err(Full::Wait(priority));
+        }
         let weight_kib = (bytes as u64).div_ceil(1024).max(1);
         let limit = self.limits_kib[priority as usize];
         self.used_kib
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
                 (used + weight_kib <= limit).then_some(used + weight_kib)
             })
-            .map_err(|_| Full(priority))?;
+            .map_err(|_| Full::Memory(priority))?;
         Ok(Permit { pool: self.clone(), weight_kib, born: self.ages.come(arrived) })
+    }
+
+    fn waits_too_long(&self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.wait.began);
+        // The first reading is not at step 0.
+        let step = 1 + since.as_millis() as u64 / RESOLUTION.as_millis() as u64;
+        let last = self.wait.step.swap(step, Ordering::Relaxed);
+        if last != step {
+            self.wait.too_long.store(self.oldest(now) > self.wait_max, Ordering::Relaxed);
+        }
+        self.wait.too_long.load(Ordering::Relaxed)
     }
 
     /// Age of the oldest report that was admitted and has not committed, to 8 ms.
@@ -241,6 +290,7 @@ mod tests {
             reserve_above_vitals_kib: 6,
             reserve_above_events_kib: 4,
             reserve_above_unbound_kib: 2,
+            wait_max_ms: 100,
             retry_after_s: 1,
         };
         PermitPool::new(&config, Arc::new(Metrics::register().0))
@@ -251,15 +301,31 @@ mod tests {
         let pool = pool();
         let held: Vec<Permit> =
             (0..4).map(|_| pool.acquire(Priority::Vitals, 1).expect("room for vitals")).collect();
-        assert_eq!(pool.acquire(Priority::Vitals, 1).unwrap_err(), Full(Priority::Vitals));
+        assert_eq!(pool.acquire(Priority::Vitals, 1).unwrap_err(), Full::Memory(Priority::Vitals));
         let event = pool.acquire(Priority::Event, 2048).expect("the reserve of events");
-        assert_eq!(pool.acquire(Priority::Event, 1).unwrap_err(), Full(Priority::Event));
+        assert_eq!(pool.acquire(Priority::Event, 1).unwrap_err(), Full::Memory(Priority::Event));
         let unbound = pool.acquire(Priority::CriticalUnbound, 2048).expect("the reserve of emergencies");
         assert!(pool.acquire(Priority::CriticalUnbound, 1).is_err());
         let bound = pool.acquire(Priority::CriticalBound, 2048).expect("the last reserve");
         assert!(pool.acquire(Priority::CriticalBound, 1).is_err());
         drop((held, event, unbound, bound));
         assert_eq!(pool.used_kib(), 0);
+    }
+
+    #[test]
+    fn while_one_waits_too_long_only_the_critical_are_taken() {
+        let pool = pool();
+        let begun = Instant::now();
+        let at = |ms: u64| begun + Duration::from_millis(ms);
+        let ask = |priority, ms| pool.acquire_for(priority, 1, at(ms)).map(drop);
+        let slow = pool.acquire_for(Priority::Event, 1, begun).expect("room");
+        assert_eq!(ask(Priority::Vitals, 80), Ok(()));
+        assert_eq!(ask(Priority::Vitals, 150), Err(Full::Wait(Priority::Vitals)));
+        assert_eq!(ask(Priority::Event, 151), Err(Full::Wait(Priority::Event)));
+        assert_eq!(ask(Priority::CriticalUnbound, 151), Ok(()));
+        assert_eq!(ask(Priority::CriticalBound, 5_000), Ok(()));
+        drop(slow);
+        assert_eq!(ask(Priority::Vitals, 5_020), Ok(()), "nothing waits any more");
     }
 
     #[test]

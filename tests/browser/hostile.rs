@@ -18,8 +18,7 @@ fn harmless(page: &Page, place: &str) {
     let planted = "window.hacked !== undefined || document.querySelector('#app img, #app script, #app iframe, [onerror], [onload], [onmouseover]') !== null \
         || [...document.querySelectorAll('#app a')].some((link) => !/^(#|geo:-?[0-9.]+,-?[0-9.]+$)/.test(link.getAttribute('href')))";
     assert_eq!(page.eval(planted), false, "{place}");
-    let wide = page.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
-    assert!(wide.as_i64().is_some_and(|wide| wide <= 0), "{place} is {wide} pixels too wide");
+    super::pages::fits(page, place);
 }
 
 #[test]

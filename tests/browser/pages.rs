@@ -102,6 +102,12 @@ pub fn visit(page: &Page, place: &str) {
     }
 }
 
+/// Nothing must be scrolled to from side to side.
+pub fn fits(page: &Page, place: &str) {
+    let wide = page.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+    assert!(wide.as_i64().is_some_and(|wide| wide <= 0), "{place} is {wide} pixels too wide");
+}
+
 #[test]
 fn pictures_of_every_page_in_both_themes_and_sizes() {
     let scene = Scene::start();
@@ -125,12 +131,7 @@ fn pictures_of_every_page_in_both_themes_and_sizes() {
                 visit(&page, place);
                 page.run("document.querySelector('.banner.sound button')?.click(); scrollTo(0, 0)");
                 page.picture(&format!("{place}-{width}-{theme}"));
-                let wide =
-                    page.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
-                assert!(
-                    wide.as_i64().is_some_and(|wide| wide <= 0),
-                    "{place} at {width} is {wide} pixels too wide"
-                );
+                fits(&page, &format!("{place} at {width}"));
             }
             page.click(".banner.critical button");
         }
@@ -188,4 +189,24 @@ fn the_keyboard_reaches_everything() {
     page.until("the focus to be back", "document.activeElement.matches('main h1')");
     page.press("/");
     page.until("the search to have the focus", "document.activeElement.matches('input[data-search]')");
+}
+
+#[test]
+fn where_frames_are_late_the_focus_comes_back_to_the_page_all_the_same() {
+    let scene = Scene::start();
+    let page = scene.operator();
+    // As late as can be: what waits for a frame waits for ever, what has a time limit goes on.
+    page.run("window.requestAnimationFrame = () => 0");
+    page.show("overview");
+    page.until("the page", "document.querySelector('main h1')?.innerText === 'Overview'");
+    page.press("?");
+    page.until_seen("dialog.help");
+    page.press("Escape");
+    page.until_gone("dialog.help");
+    page.until("the focus to be on the page", "document.activeElement.matches('main h1')");
+    scene.sos("W1");
+    page.until_seen("dialog.popup[data-armed]");
+    page.press("Escape");
+    page.until_gone("dialog.popup");
+    page.until("the focus to be on the page", "document.activeElement.matches('main h1')");
 }

@@ -16,17 +16,30 @@ pub struct Scene {
     pub server: Option<Process>,
     pub addr: SocketAddr,
     pub token: String,
+    /// Where pictures may come from besides the server, and nothing else.
+    tiles: Option<String>,
     browser: Rc<RefCell<Browser>>,
     watch: RefCell<Option<TcpStream>>,
 }
 
 impl Scene {
     pub fn start() -> Self {
+        Self::begin(&[], None)
+    }
+
+    /// With map tiles from `{origin}/tiles`.
+    pub fn start_with_tiles(origin: &str) -> Self {
+        let setting = format!("dashboard.tile_url={origin}/tiles/{{z}}/{{x}}/{{y}}.png");
+        Self::begin(&[&setting], Some(origin.to_owned()))
+    }
+
+    fn begin(settings: &[&str], tiles: Option<String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let server = Process::start(dir.path());
+        let server = Process::start_with(dir.path(), settings);
         let token = admin_token(dir.path());
         let browser = Rc::new(RefCell::new(Browser::start()));
-        Self { addr: server.addr, server: Some(server), token, dir, browser, watch: RefCell::new(None) }
+        let (addr, watch) = (server.addr, RefCell::new(None));
+        Self { addr, server: Some(server), token, tiles, dir, browser, watch }
     }
 
     /// A browser window of its own, with cookies of its own, at the start page.
@@ -100,7 +113,12 @@ impl Scene {
     fn complaints(&self) -> Vec<String> {
         let own = format!("http://{}/", self.addr);
         let events = self.browser.borrow_mut().take_events();
-        events.iter().filter_map(|event| complaint(event, &own)).collect()
+        let is_tile = |event: &&Value| {
+            let (params, tiles) = (&event["params"], self.tiles.as_deref());
+            let url = params["request"]["url"].as_str().unwrap_or_default();
+            params["type"] == "Image" && tiles.is_some_and(|tiles| url.starts_with(tiles))
+        };
+        events.iter().filter(|event| !is_tile(event)).filter_map(|event| complaint(event, &own)).collect()
     }
 }
 

@@ -1,6 +1,5 @@
 //! A report can be followed from its request to its commit.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -161,7 +160,7 @@ mod otlp {
 
         // ExportTraceServiceRequest.resource_spans(1).resource(1).attributes(1), .scope_spans(2).spans(2)
         let mut spans: Vec<(String, Span)> = Vec::new();
-        let mut attributes = BTreeSet::new();
+        let mut attributes = std::collections::BTreeSet::new();
         for body in &bodies {
             for attribute in all(body, &[1, 1, 1]) {
                 let text = |path: &[u64]| all(attribute, path).concat();

@@ -1,16 +1,25 @@
 //! Many screens at once: all come back in the middle of a storm, and one of them never reads.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use testkit::bodies::{self, EVENTS};
 use testkit::stream::StreamClient;
-use testkit::{TestApp, eventually, scale};
+use testkit::{DEADLINE, TestApp, eventually, scale};
 use watchpost::telemetry::KindLabels;
+
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A short text frame of a client, masked with zeros.
+fn masked(text: &str) -> Vec<u8> {
+    assert!(text.len() < 126, "a short one");
+    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
+}
 
 /// SOS of as many watches, a few at a time.
 async fn raise(app: &TestApp, numbers: std::ops::Range<usize>) {
@@ -23,6 +32,68 @@ async fn raise(app: &TestApp, numbers: std::ops::Range<usize>) {
     }
 }
 
+/// A screen that takes what comes and looks at offsets only: hundreds of them share the machine with
+/// the server, and are not what is measured.
+struct Screen {
+    stream: BufReader<TcpStream>,
+    frame: Vec<u8>,
+}
+
+impl Screen {
+    /// Comes back with the last offset that it has had.
+    fn resume(addr: SocketAddr, token: &str, since: i64) -> Self {
+        let mut stream = TcpStream::connect(addr).expect("a connection");
+        stream.set_nodelay(true).expect("an option");
+        stream.set_read_timeout(Some(DEADLINE)).expect("an option");
+        let head = format!(
+            "GET /api/v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{UPGRADE}\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("a request");
+        let mut stream = BufReader::with_capacity(1 << 16, stream);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line).expect("an answer");
+        }
+        let mut screen = Self { stream, frame: Vec::new() };
+        let hello: Value = serde_json::from_str(screen.text()).expect("JSON");
+        assert_eq!(hello["type"], "hello");
+        let since = json!({"epoch": hello["epoch"], "offset": since});
+        let subscribe = masked(&json!({"type": "subscribe", "id": "a", "since": since}).to_string());
+        screen.stream.get_mut().write_all(&subscribe).expect("a frame");
+        screen
+    }
+
+    fn text(&mut self) -> &str {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).expect("a frame in time");
+        assert_eq!(
+            head[0], 0x81,
+            "a whole text frame: nobody is closed, and it is over before a ping is due"
+        );
+        let mut length = [0; 8];
+        let extended = match head[1] {
+            126 => 2,
+            127 => 8,
+            short => {
+                length[7] = short;
+                0
+            }
+        };
+        self.stream.read_exact(&mut length[8 - extended..]).expect("a length");
+        self.frame.resize(u64::from_be_bytes(length) as usize, 0);
+        self.stream.read_exact(&mut self.frame).expect("a whole frame");
+        std::str::from_utf8(&self.frame).expect("text")
+    }
+
+    /// The offset of the next frame, which must be an `alert`.
+    fn next_alert(&mut self) -> i64 {
+        let text = self.text();
+        let rest = text.strip_prefix(r#"{"type":"alert","offset":"#).and_then(|rest| rest.split_once(','));
+        rest.and_then(|(offset, _)| offset.parse().ok()).unwrap_or_else(|| panic!("an alert: {text}"))
+    }
+}
+
 #[actix_web::test]
 async fn all_screens_come_back_at_once_in_the_middle_of_a_storm_and_miss_nothing() {
     let screens = scale::count(60, 500);
@@ -32,21 +103,33 @@ async fn all_screens_come_back_at_once_in_the_middle_of_a_storm_and_miss_nothing
     let reads = |kind| app.state.metrics.registry_reads.get_or_create(&KindLabels { kind }).get();
     let before = reads("replay");
     let begun = Instant::now();
-    let resume = async |index: usize| {
-        let mut screen = StreamClient::connect(&app, &app.admin).await;
-        let since = (index % (alerts / 2)) as i64;
-        screen.subscribe(json!({}), Some(since)).await;
-        for expected in since + 1..=alerts as i64 {
-            assert_eq!(screen.next_alert_offset().await, expected, "screen {index}");
-        }
-    };
-    tokio::join!(raise(&app, alerts / 2..alerts), join_all((0..screens).map(resume)));
+    let threads: Vec<_> = (0..screens)
+        .map(|index| {
+            let (addr, token) = (app.addr, app.admin.clone());
+            std::thread::spawn(move || {
+                let since = (index % (alerts / 2)) as i64;
+                let mut screen = Screen::resume(addr, &token, since);
+                for expected in since + 1..=alerts as i64 {
+                    assert_eq!(screen.next_alert(), expected, "screen {index}");
+                }
+                screen
+            })
+        })
+        .collect();
+    raise(&app, alerts / 2..alerts).await;
+    let stored = begun.elapsed();
+    let all =
+        tokio::task::spawn_blocking(|| threads.into_iter().map(std::thread::JoinHandle::join).collect());
+    let all: Result<Vec<Screen>, _> = all.await.expect("a thread");
     let took = begun.elapsed();
+    // Open until all have everything.
+    assert_eq!(all.expect("every screen has had everything").len(), screens);
     assert_eq!(reads("replay"), before, "what is recent is not read from the database");
     // Ten times what it should take.
     assert!(took.as_secs() < 30, "{took:?}");
     scale::figure("screens that resumed at once during a storm", screens);
     scale::figure("changes that came meanwhile or had been missed", alerts);
+    scale::figure("milliseconds until the last alert was answered", stored.as_millis());
     scale::figure("milliseconds until all had everything", took.as_millis());
     app.stop().await;
 }
@@ -85,13 +168,9 @@ async fn a_screen_that_never_reads_costs_the_others_nothing_and_its_connection_e
     .await;
     let head = format!("Host: x\r\nAuthorization: Bearer {}\r\n", app.admin);
     let events = stalled(&app, &format!("GET /api/v1/stream/sse HTTP/1.1\r\n{head}\r\n"));
-    // With a subscription behind the upgrade, masked with zeros.
-    let subscribe = br#"{"type":"subscribe","id":"a"}"#;
-    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let mut socket = stalled(&app, &format!("GET /api/v1/stream HTTP/1.1\r\n{head}{upgrade}\r\n"));
-    socket.write_all(&[0x81, 0x80 | subscribe.len() as u8, 0, 0, 0, 0]).expect("a frame");
-    socket.write_all(subscribe).expect("a frame");
+    // With a subscription behind the upgrade.
+    let mut socket = stalled(&app, &format!("GET /api/v1/stream HTTP/1.1\r\n{head}{UPGRADE}\r\n"));
+    socket.write_all(&masked(r#"{"type":"subscribe","id":"a"}"#)).expect("a frame");
     eventually("both are in", async || (app.state.metrics.sessions.get() == 2).then_some(())).await;
     let ends = [events.local_addr().expect("an address"), socket.local_addr().expect("an address")];
     assert!(ends.iter().all(|end| is_connected(app.addr, *end)));

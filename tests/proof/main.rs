@@ -27,4 +27,6 @@ mod shutdown;
 mod simulation;
 #[cfg(feature = "postgres")]
 mod spool;
+#[cfg(feature = "postgres")]
+mod spool_rate;
 mod watches;

@@ -30,14 +30,14 @@ impl Drop for Stop<'_> {
 }
 
 /// A database in a cluster of the test's own, and a data directory.
-struct Scene {
-    cluster: Cluster,
-    dir: tempfile::TempDir,
-    setting: String,
+pub struct Scene {
+    pub cluster: Cluster,
+    pub dir: tempfile::TempDir,
+    pub setting: String,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let cluster = Cluster::start();
         let dir = tempfile::tempdir().expect("a directory");
         let url = cluster.url("postgres");
@@ -45,15 +45,15 @@ impl Scene {
         Self { setting: format!("storage.database_url={url}"), cluster, dir }
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    fn start(&self) -> Process {
+    pub fn start(&self) -> Process {
         self.start_with(&[])
     }
 
-    fn start_with(&self, more: &[&str]) -> Process {
+    pub fn start_with(&self, more: &[&str]) -> Process {
         let log = std::env::var("SPOOL_LOG").unwrap_or("off".into());
         let log = format!("telemetry.log={log}");
         // Other tests share the cores: a commit that is late for their sake is not what is tested.
@@ -63,7 +63,7 @@ impl Scene {
     }
 
     /// Ends a server in order, after everything has been handed on, and looks at what PostgreSQL has.
-    fn settle(&self, process: Process) -> File {
+    pub fn settle(&self, process: Process) -> File {
         until_mirroring(&process);
         stop(process);
         let mut file = File::of(self.path());
@@ -72,14 +72,14 @@ impl Scene {
     }
 }
 
-fn stop(process: Process) {
+pub fn stop(process: Process) {
     process.signal("-TERM");
     let (code, said) = process.wait();
     assert_eq!(code, Some(0), "{said}");
 }
 
 /// A metric without labels.
-fn metric(process: &Process, name: &str) -> f64 {
+pub fn metric(process: &Process, name: &str) -> f64 {
     let mut stream = connect(process.addr).expect("the server is up");
     let (status, text) = request(&mut stream, "GET /metrics", "").expect("metrics");
     assert_eq!(status, 200, "{text}");
@@ -87,7 +87,7 @@ fn metric(process: &Process, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("{name} is there")).parse().expect("a number")
 }
 
-fn until_spooling(process: &Process, spooling: bool) {
+pub fn until_spooling(process: &Process, spooling: bool) {
     let begun = Instant::now();
     while metric(process, "watchpost_spooling") != f64::from(u8::from(spooling)) {
         assert!(begun.elapsed() < DEADLINE, "spooling is {spooling} within {DEADLINE:?}");
@@ -95,18 +95,18 @@ fn until_spooling(process: &Process, spooling: bool) {
     }
 }
 
-fn until_mirroring(process: &Process) {
+pub fn until_mirroring(process: &Process) {
     until_spooling(process, false);
 }
 
-fn post(process: &Process, body: &Value) -> (u16, Value) {
+pub fn post(process: &Process, body: &Value) -> (u16, Value) {
     let mut stream = connect(process.addr).expect("the server is up");
     let (status, answer) =
         request(&mut stream, "POST /upload_common_event", &body.to_string()).expect("an answer");
     (status, serde_json::from_str(&answer).unwrap_or_default())
 }
 
-fn get(process: &Process, token: &str, path: &str) -> Value {
+pub fn get(process: &Process, token: &str, path: &str) -> Value {
     let mut stream = connect(process.addr).expect("the server is up");
     let (status, answer) = request_as(&mut stream, token, &format!("GET {path}"), "").expect("an answer");
     assert_eq!(status, 200, "{path}: {answer}");

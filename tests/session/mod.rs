@@ -7,6 +7,7 @@ mod history;
 mod javascript;
 mod model;
 mod reconnects;
+mod replaced;
 mod server;
 mod sse;
 mod stream;

@@ -178,6 +178,27 @@ test("a resume that brings nothing is live as soon as the server says how far it
   assert.deepEqual([stream.state, stream.cursor.offset], ["live", 9]);
 });
 
+test("a resume is live although nothing has ever happened", () => {
+  const world = new World();
+  const { stream, of } = client(world);
+  world.socket.open();
+  world.socket.tell(hello(0));
+  world.socket.tell(snapshot("1", 0));
+  for (const [epoch, state] of [["e1", "live"], ["e2", "connecting"]]) {
+    world.socket.end(1006);
+    world.pass(10_000);
+    world.socket.open();
+    world.socket.tell(hello(0, epoch));
+    world.socket.tell(pong(0));
+    assert.equal(stream.state, state, epoch);
+  }
+  // Another epoch is answered by a snapshot, whatever it holds.
+  world.socket.tell({ type: "gap", from: 1, to: 0 });
+  world.socket.tell(snapshot("3", 0));
+  assert.equal(stream.state, "live");
+  assert.equal(of("snapshot").length, 2);
+});
+
 test("a gap is told and its snapshot replaces everything", () => {
   const world = new World();
   const { stream, of } = live(world);
@@ -269,6 +290,29 @@ test("what was shown is told a few times a second, and never ahead of what was s
   assert.deepEqual(world.socket.take("shown"), [{ type: "shown", offset: 10 }]);
   world.pass(5_000);
   assert.deepEqual(world.socket.take("shown"), []);
+});
+
+test("what was shown of another database or of another filter confirms nothing", () => {
+  const world = new World();
+  const { stream } = live(world);
+  world.socket.tell(alert(6));
+  stream.shown(6);
+  assert.deepEqual(world.socket.take("shown"), [{ type: "shown", offset: 6 }]);
+  stream.subscribe({ min_severity: "high" });
+  world.socket.tell(snapshot("2", 6));
+  assert.deepEqual(world.socket.take("shown"), []);
+  world.pass(250);
+  stream.shown(6);
+  assert.deepEqual(world.socket.take("shown"), [{ type: "shown", offset: 6 }]);
+  world.socket.end(1012);
+  world.pass(1_000);
+  world.socket.open();
+  world.socket.tell({ ...hello(3), epoch: "another" });
+  world.socket.tell({ type: "gap", from: 1, to: 3 });
+  world.socket.tell(snapshot("3", 3));
+  assert.deepEqual(world.socket.take("shown"), [], "nobody has seen it yet");
+  stream.shown(3);
+  assert.deepEqual(world.socket.take("shown"), [{ type: "shown", offset: 3 }]);
 });
 
 test("a listener that throws costs the others nothing", () => {

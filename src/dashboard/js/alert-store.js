@@ -16,6 +16,8 @@ export const known = signal(false);
 export const recent = [];
 // Offset up to which everything is in the document; 0 before the first snapshot.
 export const applied = signal(0);
+// Snapshots so far: each has to be confirmed anew, also one of the same offset.
+export const snapshots = signal(0);
 const listeners = new Set();
 
 // `callback` gets the changes of one painted frame, after they are in the store.
@@ -35,6 +37,7 @@ export function snapshot(frame) {
   known.value = true;
   revision.value += 1;
   applied.value = frame.offset;
+  snapshots.value += 1;
 }
 
 export function changed(frame) {

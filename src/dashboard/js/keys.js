@@ -35,12 +35,13 @@ addEventListener("keydown", (event) => {
     if (layer.exclusive) return;
   }
   if (typing || !shortcutsOn.value || state.value !== "in") return;
-  if (performance.now() < chordUntil && PAGE_KEYS[key]) {
+  // By when it was pressed: a busy page may come to it late.
+  if (event.timeStamp < chordUntil && PAGE_KEYS[key]) {
     chordUntil = 0;
     go(PAGE_KEYS[key]);
     event.preventDefault();
   } else if (key === "g") {
-    chordUntil = performance.now() + CHORD_MS;
+    chordUntil = event.timeStamp + CHORD_MS;
   } else if (key === "t") {
     toggleTheme();
   } else if (key === "l") {
@@ -53,6 +54,13 @@ addEventListener("keydown", (event) => {
     }
   }
 });
+
+// After a dialog: where the focus was, or the heading if that has gone or was nowhere. A heading gets it
+// with the next frame, and where frames are late the dialog was in its way.
+export function focusBack(before) {
+  const there = before?.isConnected && before !== document.body ? before : document.querySelector("main h1");
+  there?.focus();
+}
 
 // A new page is read from its heading on.
 let before = route.value.page;

@@ -12,6 +12,8 @@ export const caller = signal(null);
 export const failure = signal("");
 
 export const isAdmin = () => caller.value !== null && !caller.value.customer_id;
+// Sees one customer and nothing of the server.
+export const isCustomers = () => Boolean(caller.value?.customer_id);
 
 function leave() {
   connection.stop();

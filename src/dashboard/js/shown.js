@@ -1,6 +1,6 @@
 // Tells the server what has been on the screen: what was painted while a person could see it.
 import { effect } from "./lib.js";
-import { applied } from "./alert-store.js";
+import { applied, snapshots } from "./alert-store.js";
 import { confirmShown, link } from "./connection.js";
 
 let asked = false;
@@ -18,6 +18,6 @@ function afterPaint() {
 }
 
 effect(() => {
-  if (applied.value > 0 && link.value === "live") afterPaint();
+  if (snapshots.value > 0 && applied.value > 0 && link.value === "live") afterPaint();
 });
 document.addEventListener("visibilitychange", afterPaint);

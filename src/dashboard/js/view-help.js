@@ -1,7 +1,7 @@
 // The shortcuts, by "?".
 import { html, signal, useEffect, useRef } from "./lib.js";
 import { t } from "./i18n.js";
-import { holdKeys } from "./keys.js";
+import { focusBack, holdKeys } from "./keys.js";
 import { shortcutsOn } from "./prefs.js";
 import { state } from "./session.js";
 
@@ -36,7 +36,7 @@ function Dialog() {
       leave();
       // Back to where it was, unless somebody has gone elsewhere by now.
       const now = document.activeElement;
-      if (now === document.body || dialog.contains(now)) before?.focus?.();
+      if (now === document.body || dialog.contains(now)) focusBack(before);
     };
   }, []);
   return html`<dialog ref=${box} class="help" aria-labelledby="help-title" onClose=${() => { helpOpen.value = false; }}>

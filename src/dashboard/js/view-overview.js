@@ -49,8 +49,8 @@ function Bars({ rows, tone }) {
   const most = Math.max(1, ...rows.map((row) => row.value));
   return html`<ul class="bars">${rows.map((row) => html`<li key=${row.key} class=${tone ? row.key : ""}>
     <span class="bar-name">${row.name}</span><span class="bar-track"><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"
-      ><rect width=${(100 * row.value) / most} height="8" rx="1" /></svg></span>
-    <b>${number(row.value)}</b>${row.critical ? html`<span class="badge severity critical">${number(row.critical)} ${t("severity.critical")}</span>` : ""}</li>`)}</ul>`;
+      ><rect width=${(100 * row.value) / most} height="8" />${row.critical ? html`<rect class="critical" width=${(100 * row.critical) / most} height="8" />` : ""}</svg></span>
+    <b>${number(row.value)}</b>${row.critical ? html`<span class="bar-note">${t("overview.open_critical", { n: number(row.critical) })}</span>` : ""}</li>`)}</ul>`;
 }
 
 const seconds = (value) => (value === null || value === undefined ? "–"
@@ -74,9 +74,10 @@ export function OverviewPage() {
       <${Tile} name=${t("overview.alerts")} value=${number(today.alerts)}><${Against} today=${today.alerts} then=${then.alerts} worseIsMore /><//>
       <${Tile} name=${t("overview.critical")} value=${number(critical)}><${Against} today=${critical} then=${then.by_severity?.critical} worseIsMore /><//>
       <${Tile} name=${t("overview.events")} value=${number(today.events)}><${Against} today=${today.events} then=${then.events} /><//>
-      <${Tile} name=${t("overview.acknowledge")} value=${seconds(acknowledged.p50_s)}><span class="against">${t("overview.p90", { p90: seconds(acknowledged.p90_s), days: acknowledged.days })}</span><//>
+      <${Tile} name=${t("overview.acknowledge")} value=${seconds(acknowledged.p50_s)}><span class="against">${acknowledged.count ? t("overview.p90", { p90: seconds(acknowledged.p90_s), days: acknowledged.days })
+        : t("overview.of_alerts", { n: 0, days: acknowledged.days })}</span><//>
     </ul>
-    <p class="dim">${t("overview.compared", { at: clock(Date.now(), Date.now(), false) })}</p>
+    <p class="compared">${t("overview.compared", { at: clock(Date.now(), Date.now(), false) })}</p>
     <div class="columns">
       <section class="card wide"><header><h2>${t("overview.hours")}</h2></header><${Hours} hours=${data.alarms_per_hour} /></section>
       <section class="card"><header><h2>${t("overview.by_severity")}</h2><a href=${href("alerts")}>${t("page.alerts")}</a></header>

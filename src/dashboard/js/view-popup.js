@@ -6,8 +6,9 @@ import { emergencies, find } from "./alert-store.js";
 import { isStale } from "./connection.js";
 import { clock, instant, joined, kindOf, metric, place, span, times, who } from "./format.js";
 import { count, t } from "./i18n.js";
-import { holdKeys } from "./keys.js";
+import { focusBack, holdKeys } from "./keys.js";
 import { go } from "./router.js";
+import { blocked } from "./sound.js";
 import { isLate, lateness } from "./view-alert-row.js";
 import { Icon, Since } from "./view-parts.js";
 
@@ -96,7 +97,7 @@ function Box({ id }) {
     return () => {
       clearTimeout(arming);
       leave();
-      before?.focus?.();
+      focusBack(before);
     };
   }, []);
 
@@ -111,13 +112,14 @@ function Box({ id }) {
     </div>
     <div class="popup-body">
       <p id="popup-who" class="popup-who">${who(alert)}</p>
-      <p class="popup-where">${joined(alert.org_name, place(alert.location) ?? t("place.none"), alert.device_sn)}</p>
+      <p class="popup-where">${[alert.org_name, place(alert.location) ?? t("place.none"), alert.device_sn].filter(Boolean).map((part) => html`<span key=${part}>${joined(part)}</span>`)}</p>
       <p class="popup-when">${clock(instant(alert.occurred_at))}
         ${isLate(alert) && html` <span class="badge warn">${t("late", { span: span(lateness(alert)) })}</span>`}
         ${!alert.verified && html` <span class="badge warn">${t("unverified")}</span>`}</p>
       ${vitals.length > 0 && html`<ul class="popup-vitals">${vitals.map((name) => html`<li key=${name}>
         <b>${metric(name, alert.vitals[name])}</b><span>${t("metric." + name)}</span></li>`)}</ul>`}
       ${isStale.value && html`<p class="notice">${t("popup.stale")}</p>`}
+      ${blocked.value && html`<p class="notice muted"><${Icon} name="muted" /> ${t("sound.blocked")}</p>`}
       ${taken && html`<p class="popup-taken" role="status">${alert.resolved_by ? t("by.resolved", { name: alert.resolved_by })
         : alert.acknowledged_by ? t("by.acknowledged", { name: alert.acknowledged_by }) : t("state.resolved")}</p>`}
       ${state.text && html`<p class="told" role="alert">${state.text}</p>`}

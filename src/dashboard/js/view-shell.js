@@ -7,7 +7,7 @@ import { clock, span } from "./format.js";
 import { count, t, toggleLanguage } from "./i18n.js";
 import { isDark, soundOn, toggleTheme } from "./prefs.js";
 import { PAGES, href, route } from "./router.js";
-import { caller, signOut } from "./session.js";
+import { caller, isCustomers, signOut } from "./session.js";
 import { allow, blocked } from "./sound.js";
 import { helpOpen } from "./view-help.js";
 
@@ -20,7 +20,7 @@ const waiting = () => open.value.filter((alert) => alert.state === "raised").len
 
 function Navigation() {
   return html`<nav aria-label=${t("nav")}>
-    <ul>${PAGES.map((page) => html`
+    <ul>${PAGES.filter((page) => page !== "system" || !isCustomers()).map((page) => html`
       <li key=${page}><a href=${href(page)} aria-current=${route.value.page === page ? "page" : undefined}>
         <${Icon} name=${page} /><span class="nav-name">${t("page." + page)}</span>
         ${page === "alerts" && waiting() > 0 && html`<span class=${emergencies.value.length ? "tally critical" : "tally"}
@@ -60,7 +60,7 @@ function Banners() {
     ${minimized.value > 0 && html`<div class="banner critical" role="status">
       <strong>${count("minimized", minimized.value)}</strong>
       <button type="button" onClick=${restore}>${t("minimized.show")}</button></div>`}
-    ${outdated.value && html`<div class="banner sound"><span>${t("outdated")}</span>
+    ${outdated.value && html`<div class="banner sound outdated"><span>${t("outdated")}</span>
       <button type="button" onClick=${() => location.reload()}>${t("outdated.reload")}</button></div>`}
     ${blocked.value && html`<div class="banner sound"><${Icon} name="muted" />
       <span>${t("sound.blocked")}</span><button type="button" onClick=${allow}>${t("sound.allow")}</button></div>`}

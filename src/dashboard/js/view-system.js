@@ -1,10 +1,9 @@
 // The pipeline as it is built, drawn live: doors, shards, writer, database, sessions.
 import { html, useEffect } from "./lib.js";
 import { askForStats, stats } from "./connection.js";
-import { serverNow } from "./clock.js";
 import { bytes, instant, span } from "./format.js";
 import { number, t } from "./i18n.js";
-import { isAdmin } from "./session.js";
+import { isAdmin, isCustomers } from "./session.js";
 import { useLoaded } from "./use-loaded.js";
 import { Failed, Freshness, Icon, Nothing } from "./view-parts.js";
 
@@ -81,7 +80,8 @@ function Actors({ actors }) {
 }
 
 export function SystemPage() {
-  const loaded = useLoaded("/system", EVERY_MS);
+  const forbidden = isCustomers();
+  const loaded = useLoaded(forbidden ? null : "/system", EVERY_MS);
   useEffect(() => {
     if (!isAdmin()) return undefined;
     askForStats(true);
@@ -92,7 +92,8 @@ export function SystemPage() {
   const fresh = frame ? { at: instant(frame.at), every: 1000, error: null } : loaded;
   const pipeline = frame?.pipeline ?? data?.pipeline;
   const head = html`<div class="page-head"><h1 tabindex="-1">${t("page.system")}</h1>
-    ${data && html`<p class="sum">${t("system.version", { version: data.version })}</p>`}<${Freshness} loaded=${fresh.at ? fresh : { at: serverNow(), every: EVERY_MS, error: null }} /></div>`;
+    ${data && html`<p class="sum">${t("system.version", { version: data.version })}</p>`}<${Freshness} loaded=${fresh} /></div>`;
+  if (forbidden) return html`${head}<${Failed} error=${{ status: 403 }} />`;
   if (loaded.error && !data) return html`${head}<${Failed} error=${loaded.error} retry=${loaded.again} />`;
   if (!data) return html`${head}<div class="skeleton" aria-hidden="true"><i></i><i></i><i></i></div>`;
   return html`${head}

@@ -43,7 +43,7 @@ export function Track({ points, last }) {
       const path = all.map((point) => [point.latitude, point.longitude]);
       map = L.map(box.current, { attributionControl: false, zoomAnimation: false, fadeAnimation: false, markerZoomAnimation: false });
       map.getContainer().setAttribute("aria-label", t("track"));
-      if (tileUrl()) L.tileLayer(tileUrl(), { maxZoom: 19 }).addTo(map);
+      if (tileUrl()) L.tileLayer(tileUrl(), { maxZoom: 19, referrerPolicy: "origin" }).addTo(map);
       L.control.scale({ imperial: false }).addTo(map);
       map.fitBounds(L.latLngBounds(path).pad(0.2), { maxZoom: 16 });
       L.polyline(path, { color: color("--accent"), weight: 3, opacity: 0.8 }).addTo(map);
