@@ -15,9 +15,6 @@ use testkit::scale::{figure, is_long, spread};
 use testkit::traffic::{Traffic, bind};
 use testkit::truth::File;
 
-/// True if reports are answered 200 while PostgreSQL is away; if not, "send it again" is an answer.
-pub const SPOOLS: bool = true;
-
 pub const WATCHES: [&str; 3] = ["W0", "W1", "W2"];
 const OPERATOR: &str = "ann";
 const EVENTS: &str = "POST /upload_common_event";
@@ -54,12 +51,7 @@ impl Scene {
     /// What a server needs to be told.
     pub fn settings(proxy: &Proxy) -> Vec<String> {
         let url = format!("postgres://watchpost@127.0.0.1:{}/watchpost", proxy.port());
-        let mut settings = vec![format!("storage.database_url={url}"), "telemetry.log=off".to_owned()];
-        if !SPOOLS {
-            // What was admitted before anybody knew is given up sooner than in earnest.
-            settings.extend(["writer.retry_for_ms=500", "watch.receipt_timeout_ms=1000"].map(str::to_owned));
-        }
-        settings
+        vec![format!("storage.database_url={url}"), "telemetry.log=off".to_owned()]
     }
 
     pub fn start(dir: &Path, proxy: &Proxy) -> Process {
@@ -77,8 +69,6 @@ pub struct Desk<'a> {
     token: &'a str,
     dashboard: &'a Dashboard,
     probes: u64,
-    /// Refused so far, to be sent again.
-    refused: Vec<String>,
     told: Vec<Told>,
     /// From sending to the answer 200, and to the screen, of those that were sent during a fault.
     answered: Vec<Duration>,
@@ -87,16 +77,7 @@ pub struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     pub fn new(addr: SocketAddr, token: &'a str, dashboard: &'a Dashboard) -> Self {
-        Self {
-            addr,
-            token,
-            dashboard,
-            probes: 0,
-            refused: Vec::new(),
-            told: Vec::new(),
-            answered: Vec::new(),
-            shown: Vec::new(),
-        }
+        Self { addr, token, dashboard, probes: 0, told: Vec::new(), answered: Vec::new(), shown: Vec::new() }
     }
 
     fn post(&self, body: &str) -> Answer {
@@ -111,27 +92,14 @@ impl<'a> Desk<'a> {
         let body = sos(&format!("PROBE-{}", self.probes));
         let begun = Instant::now();
         let answer = self.post(&body);
-        match answer.status {
-            200 => {
-                self.answered.push(begun.elapsed());
-                let alert = self.note(body, &answer.body);
-                self.dashboard.until_shown(&alert);
-                self.shown.push(begun.elapsed());
-                self.acknowledge(&alert);
-            }
-            503 if !SPOOLS => {
-                assert!(answer.retry_after.is_some(), "it says when: {answer:?}");
-                self.refused.push(body);
-            }
-            _ => panic!("{answer:?}"),
-        }
-    }
-
-    fn note(&mut self, body: String, answer: &str) -> String {
-        let told: Value = serde_json::from_str(answer).expect("JSON");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        self.answered.push(begun.elapsed());
+        let told: Value = serde_json::from_str(&answer.body).expect("JSON");
         let alert = told["alert_id"].as_str().expect("an alert").to_owned();
         self.told.push((body, told["event_id"].clone(), told["alert_id"].clone()));
-        alert
+        self.dashboard.until_shown(&alert);
+        self.shown.push(begun.elapsed());
+        self.acknowledge(&alert);
     }
 
     fn acknowledge(&self, alert: &str) {
@@ -139,8 +107,7 @@ impl<'a> Desk<'a> {
         let head = format!("POST /api/v1/alerts/{alert}/acknowledge");
         let (status, answer) = request_as(&mut stream, self.token, &head, "{}").expect("an answer");
         // The operator may have been quicker.
-        let fine = [200, 409].contains(&status) || (!SPOOLS && status == 503);
-        assert!(fine, "{status}: {answer}");
+        assert!([200, 409].contains(&status), "{status}: {answer}");
     }
 
     /// While a fault lasts: emergencies, and a look whether the server is alive.
@@ -156,23 +123,6 @@ impl<'a> Desk<'a> {
                 return;
             }
             pass(left.min(PROBES));
-        }
-    }
-
-    /// What was refused is sent until it is stored, and then is on the screen.
-    pub fn send_again(&mut self) {
-        for body in std::mem::take(&mut self.refused) {
-            let begun = Instant::now();
-            let answer = loop {
-                let answer = self.post(&body);
-                if answer.status == 200 {
-                    break answer;
-                }
-                assert!(begun.elapsed() < testkit::DEADLINE, "{body} is stored: {answer:?}");
-                pass(LOOK);
-            };
-            let alert = self.note(body, &answer.body);
-            self.dashboard.until_shown(&alert);
         }
     }
 
@@ -268,7 +218,6 @@ pub fn faults(
         }
         // It goes on by itself.
         traffic.until(BETWEEN);
-        desk.send_again();
         traffic.stop();
         File::of(dir.path())
     });
@@ -292,7 +241,7 @@ pub fn faults(
     assert!(told.alerts > 0, "there were alerts");
 
     let record = traffic.record();
-    assert!(!SPOOLS || (record.refused, record.unanswered) == (0, 0), "nobody was sent away: {record:?}");
+    assert_eq!((record.refused, record.unanswered), (0, 0), "nobody was sent away");
     figure(&format!("{what}: faults, items answered 200, answers 503"), {
         format!("{rounds}, {}, {}", traffic.answered(), record.refused)
     });
