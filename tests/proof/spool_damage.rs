@@ -111,7 +111,7 @@ fn a_damaged_spool_is_noticed_and_what_can_be_read_of_it_is_kept() {
             .filter_map(Result::ok)
             .any(|entry| entry.file_name().to_string_lossy().contains(".damaged-"));
         // A bit in a row that is readable all the same may make another row of it.
-        let boundary = image % 3 == 2 && length.saturating_sub(32) % 4_120 == 0;
+        let boundary = image % 3 == 2 && length.saturating_sub(32).is_multiple_of(4_120);
         assert!(damaged || boundary || kept + 1 >= SPOOLED, "{what}: {kept} kept, and nobody was told");
         (aside, whole, stored) =
             (aside + usize::from(damaged), whole + usize::from(kept == SPOOLED), stored + kept);
