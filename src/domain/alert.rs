@@ -357,3 +357,19 @@ impl LoggedChange {
         outcome_of(self.transition, &self.alert)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_comes_back_from_its_text() {
+        let sn = DeviceSn::parse("W:1 a").expect("a serial");
+        let causes =
+            [Cause::Event(EventId([7; 16])), Cause::Vitals(sn, UtcMillis(-5)), Cause::Action("a:b".into())];
+        for cause in causes {
+            assert_eq!(Cause::from_key(&cause.key()), Some(cause));
+        }
+        assert_eq!(Cause::from_key("event:x"), None);
+    }
+}

@@ -74,7 +74,8 @@ pub struct Readers {
 /// Connections to one database.
 #[derive(Clone)]
 struct Lane {
-    name: Arc<str>,
+    /// Of a database that may go away.
+    away: Option<Arc<str>>,
     pool: Pool<ReadOnly>,
     /// One permit per connection: requests queue here without holding a thread.
     turns: Arc<Semaphore>,
@@ -197,12 +198,12 @@ impl Readers {
 }
 
 impl Lane {
-    /// `away`: connections are made when the database is there.
-    fn open(database: &Database, config: &StorageConfig, away: bool) -> Result<Self, StorageError> {
+    /// `absent`: connections are made when the database is there.
+    fn open(database: &Database, config: &StorageConfig, absent: bool) -> Result<Self, StorageError> {
         let timeout = Duration::from_millis(config.reader_timeout_ms);
         let builder = Pool::builder().max_size(config.readers).connection_timeout(timeout);
         let manager = ReadOnly(database.clone());
-        let pool = match away {
+        let pool = match absent {
             true => builder.min_idle(Some(0)).build_unchecked(manager),
             false => builder
                 .build(manager)
@@ -210,7 +211,8 @@ impl Lane {
         };
         let turns = Arc::new(Semaphore::new(config.readers as usize));
         let slow_statement = database.slow_statement();
-        Ok(Self { name: database.name().into(), pool, turns, timeout, slow_statement, metrics: None })
+        let away = database.is_shared().then(|| database.name().into());
+        Ok(Self { away, pool, turns, timeout, slow_statement, metrics: None })
     }
 
     async fn read<T, F>(&self, query: Arc<F>) -> Result<T, StorageError>
@@ -237,9 +239,10 @@ impl Lane {
 
     /// There is one for each turn, unless the database makes none.
     fn connection(&self) -> Result<diesel::r2d2::PooledConnection<ReadOnly>, StorageError> {
-        self.pool
-            .get()
-            .map_err(|err| StorageError::Away { name: self.name.to_string(), message: err.to_string() })
+        self.pool.get().map_err(|err| match &self.away {
+            Some(name) => StorageError::Away { name: name.to_string(), message: err.to_string() },
+            None => StorageError::Busy,
+        })
     }
 
     fn run<T>(

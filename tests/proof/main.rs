@@ -28,5 +28,7 @@ mod simulation;
 #[cfg(feature = "postgres")]
 mod spool;
 #[cfg(feature = "postgres")]
+mod spool_damage;
+#[cfg(feature = "postgres")]
 mod spool_rate;
 mod watches;

@@ -370,7 +370,7 @@ fn a_panic_at_each_step_of_the_spool_loses_nothing() {
                 let (traffic, name) = (&traffic, format!("{}-{action}", point.name.replace(':', "-")));
                 traffic.point_to(Some(process.addr));
                 scope.spawn(move || traffic.watch(&name));
-                for _ in 0..3 {
+                for _ in 0..2 {
                     traffic.until(10);
                     scene.cluster.stop("-INT");
                     traffic.until(10);

@@ -20,6 +20,7 @@ mod prune;
 mod rejoin;
 mod remote;
 pub(super) mod start;
+mod torn;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};

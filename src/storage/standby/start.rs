@@ -8,7 +8,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::{FILE, Mode, Standby, fill, guarded, journal};
+use super::{FILE, Mode, Standby, fill, guarded, journal, torn};
 use crate::config::StorageConfig;
 use crate::domain::rule::Rule;
 use crate::domain::time::UtcMillis;
@@ -189,7 +189,6 @@ fn put_aside_if_damaged(file: &Database, now: UtcMillis) -> Result<Option<PathBu
     if !file.path().exists() {
         return Ok(None);
     }
-    let Some(fault) = fault(file)? else { return Ok(None) };
     let time = chrono::DateTime::from_timestamp_millis(now.0).unwrap_or_default();
     let mut kept = file.path().as_os_str().to_owned();
     kept.push(format!(".damaged-{}", time.format("%Y%m%dT%H%M%S%3fZ")));
@@ -202,6 +201,20 @@ fn put_aside_if_damaged(file: &Database, now: UtcMillis) -> Result<Option<PathBu
         name.push(end);
         PathBuf::from(name)
     };
+    // SQLite would go on without what comes after, and without a word.
+    let torn = torn::frames(&beside(file.path(), "-wal")).map_err(failed)?;
+    if torn > 0 {
+        for end in ["", "-wal"] {
+            std::fs::copy(beside(file.path(), end), beside(&kept, end)).map_err(failed)?;
+        }
+        tracing::error!(
+            "the log of {} ends in {torn} pages that are not whole: a transaction that lost its power, which \
+             nobody was told of, or damage; what precedes them is used, and both files are kept as {}",
+            file.name(),
+            kept.display()
+        );
+    }
+    let Some(fault) = fault(file)? else { return Ok(None) };
     std::fs::rename(file.path(), &kept).map_err(failed)?;
     for end in ["-wal", "-shm"] {
         match std::fs::rename(beside(file.path(), end), beside(&kept, end)) {
