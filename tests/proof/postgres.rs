@@ -6,6 +6,7 @@ use testkit::DEADLINE;
 use testkit::cluster::Cluster;
 use testkit::database;
 use testkit::process::{Process, command, connect, pass, refusal, request, server_args};
+use testkit::proxy::Proxy;
 use testkit::traffic::Traffic;
 use testkit::truth::File;
 
@@ -92,13 +93,20 @@ fn a_copy_that_is_killed_goes_on_and_has_every_row() {
 
     let from = format!("sqlite:{}", dir.path().join("watchpost.db").display());
     let to = cluster.url("postgres");
-    let copy = || command(&["copy", "--from", &from, "--to", &to]);
-    for after in [40, 80, 160] {
-        let mut child = copy().spawn().expect("the program starts");
+    let copy_to = |to: &str| command(&["copy", "--from", &from, "--to", to]);
+    let copy = || copy_to(&to);
+    // Slow enough that none of these comes to its end: there is a transaction for each of 17 tables.
+    let proxy = Proxy::start(cluster.port());
+    proxy.commits_take(Duration::from_millis(50));
+    let slowly = to.replace(&format!(":{}/", cluster.port()), &format!(":{}/", proxy.port()));
+    assert_ne!(slowly, to, "by way of the proxy");
+    for after in [40, 80, 160, 320] {
+        let mut child = copy_to(&slowly).spawn().expect("the program starts");
         pass(Duration::from_millis(after));
-        let _ = child.kill();
-        child.wait().expect("a child");
+        child.kill().expect("it is still at it");
+        assert_eq!(child.wait().expect("a child").code(), None, "it did not end by itself");
     }
+    drop(proxy);
     let done = testkit::process::run(copy());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let said = String::from_utf8_lossy(&done.stdout).into_owned();

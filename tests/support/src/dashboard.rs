@@ -50,6 +50,8 @@ pub enum Seen {
 /// One connection, from its subscription on.
 #[derive(Debug, Clone, Default)]
 pub struct Connection {
+    /// Of the log that it was told.
+    pub epoch: String,
     /// Where it wanted to go on; `None` for a first one.
     pub since: Option<i64>,
     pub seen: Vec<Seen>,
@@ -243,7 +245,7 @@ fn listen(
         if frame["type"] == "hello" {
             epoch = frame["epoch"].as_str().expect("an epoch").to_owned();
             let since = since.as_ref().map(|(_, offset)| *offset);
-            let connection = Connection { since, ..Connection::default() };
+            let connection = Connection { epoch: epoch.clone(), since, ..Connection::default() };
             shared.0.lock().expect("no panic").connections.push(connection);
             socket.send(Message::text(subscribe.to_string())).ok()?;
             continue;
@@ -275,7 +277,8 @@ fn keep(frame: &Value, epoch: &str, shared: &(Mutex<Desk>, Condvar)) {
     let connection = desk.connections.last_mut().expect("after hello");
     connection.seen.push(seen);
     let covered = connection.is_covered();
-    let stands_at = desk.cursor.as_ref().map_or(0, |(_, offset)| *offset);
+    let same_log = desk.cursor.as_ref().filter(|(known, _)| known == epoch);
+    let stands_at = same_log.map_or(0, |(_, offset)| *offset);
     if let Some(offset) = cursor.filter(|offset| covered && *offset >= stands_at) {
         desk.cursor = Some((epoch.to_owned(), offset));
     }
@@ -294,11 +297,18 @@ pub struct Coverage {
 }
 
 /// Over all its connections it was told every change of the log that is not quiet once and in order,
-/// or had a snapshot in its place, and nothing that is not in the log.
+/// or had a snapshot in its place, and nothing that is not in the log. Under a new epoch it was told so and
+/// began anew.
 pub fn assert_told_the_log(connections: &[Connection], file: &mut File) -> Coverage {
     let log = read_log(file);
+    // Offsets of an earlier epoch may be others in the log that is stored now.
+    let unknown = BTreeMap::new();
     let mut told = Coverage::default();
+    let last_epoch = connections.last().map(|connection| connection.epoch.as_str());
+    let mut epoch = connections.first().map(|connection| connection.epoch.as_str());
     for (number, connection) in connections.iter().enumerate() {
+        let anew = epoch.replace(&connection.epoch) != Some(&connection.epoch);
+        let present = last_epoch == Some(&connection.epoch);
         if let Some(since) = connection.since {
             assert_eq!(since, told.up_to, "connection {number} goes on where the last one stopped");
         }
@@ -307,28 +317,38 @@ pub fn assert_told_the_log(connections: &[Connection], file: &mut File) -> Cover
         for seen in &connection.seen {
             match seen {
                 Seen::Gap { from, to } => {
+                    if anew && *from == 1 {
+                        told.up_to = 0;
+                    }
                     assert!(*from == told.up_to + 1 && to >= from, "{seen:?} after {}", told.up_to);
                     (covered, told.gaps) = (false, told.gaps + 1);
                 }
                 Seen::Snapshot { offset, alert_ids } => {
                     assert!(!covered && *offset >= told.up_to, "a snapshot nobody asked for: {seen:?}");
-                    assert_eq!(*alert_ids, open_at(&log, *offset), "what was open at {offset}");
+                    if present {
+                        assert_eq!(*alert_ids, open_at(&log, *offset), "what was open at {offset}");
+                    }
                     (covered, told.snapshots, told.up_to) = (true, told.snapshots + 1, *offset);
                 }
                 Seen::Alert(alert) => {
                     assert!(covered, "a snapshot comes first: {seen:?}");
-                    let change = log.get(&alert.offset).unwrap_or_else(|| panic!("not stored: {alert:?}"));
-                    assert_eq!(
-                        (&change.transition, &change.alert_id),
-                        (&alert.transition, &alert.alert_id),
-                        "{alert:?}"
-                    );
+                    if present {
+                        let change =
+                            log.get(&alert.offset).unwrap_or_else(|| panic!("not stored: {alert:?}"));
+                        assert_eq!(
+                            (&change.transition, &change.alert_id),
+                            (&alert.transition, &alert.alert_id),
+                            "{alert:?}"
+                        );
+                    }
                     assert!(alert.offset > told.up_to, "{alert:?} after {}", told.up_to);
-                    told.skip_to(alert.offset - 1, &log);
+                    told.skip_to(alert.offset - 1, if present { &log } else { &unknown });
                     (told.alerts, told.up_to) = (told.alerts + 1, alert.offset);
                 }
                 // Before the answer to its subscription it is told an offset of no use.
-                Seen::UpTo(offset) if covered && *offset > told.up_to => told.skip_to(*offset, &log),
+                Seen::UpTo(offset) if covered && *offset > told.up_to => {
+                    told.skip_to(*offset, if present { &log } else { &unknown });
+                }
                 Seen::UpTo(_) => {}
             }
         }
