@@ -222,7 +222,7 @@ impl Default for AdmissionConfig {
             reserve_above_vitals_kib: 16 * 1024,
             reserve_above_events_kib: 8 * 1024,
             reserve_above_unbound_kib: 4 * 1024,
-            wait_max_ms: 1_000,
+            wait_max_ms: 4_000,
             retry_after_s: 2,
         }
     }

@@ -244,7 +244,11 @@ fn not_stored() -> Problem {
 async fn find(state: &ApiState, scope: &Scope, id: AlertId) -> Result<Alert, Problem> {
     let scope = scope.clone();
     let found = state.readers.read(move |conn| alerts::get(conn, &scope, id)).await?;
-    found.ok_or_else(|| Problem::not_found(WHAT))
+    // While not everything can be read, what is not found may exist all the same.
+    found.ok_or_else(|| match state.readers.is_incomplete() {
+        true => Problem::unavailable("incomplete", "not every alert can be read now; try again"),
+        false => Problem::not_found(WHAT),
+    })
 }
 
 fn text(field: &str, text: String, chars_max: usize) -> Result<Box<str>, Problem> {

@@ -241,7 +241,7 @@ pub fn faults(
     assert!(told.alerts > 0, "there were alerts");
 
     let record = traffic.record();
-    assert_eq!((record.refused, record.unanswered), (0, 0), "nobody was sent away");
+    assert_eq!((record.refused, record.unanswered), (0, 0), "nobody was sent away: {:?}", record.refusals);
     figure(&format!("{what}: faults, items answered 200, answers 503"), {
         format!("{rounds}, {}, {}", traffic.answered(), record.refused)
     });

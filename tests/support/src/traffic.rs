@@ -22,6 +22,8 @@ const DEVICES: u64 = 4;
 const DAY_S: i64 = 86_400;
 /// How many of the last answered items are sent once more on a new connection.
 const REPEATED: usize = 4;
+/// Of refusals so many are kept in their own words.
+const REFUSALS_KEPT: usize = 20;
 /// Before a refused item is sent again.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -63,6 +65,8 @@ pub struct Record {
     pub unanswered: u64,
     /// Requests that were answered 503.
     pub refused: u64,
+    /// What the first of them were told.
+    pub refusals: Vec<String>,
     /// Copies of what had been answered before that were answered again, with the same ids.
     pub repeated: u64,
 }
@@ -212,7 +216,7 @@ impl Traffic {
                     self.answered.fetch_add(1, Ordering::AcqRel);
                 }
             }
-            503 if retry_after.is_some() => record.refused += 1,
+            503 if retry_after.is_some() => record.refuse(answer.to_string()),
             other => record.odd.push(format!("{other} {} {answer}", item.body)),
         }
         Some(status)
@@ -249,7 +253,7 @@ impl Traffic {
                         200 => record.actions.push(format!("{id} {transition}")),
                         // Somebody else was there first.
                         409 => {}
-                        503 => record.refused += 1,
+                        503 => record.refuse(format!("{head} {answer}")),
                         other => record.odd.push(format!("{other} {head} {answer}")),
                     }
                 }
@@ -338,6 +342,13 @@ impl Sent {
 }
 
 impl Record {
+    fn refuse(&mut self, what: String) {
+        self.refused += 1;
+        if self.refusals.len() < REFUSALS_KEPT {
+            self.refusals.push(what);
+        }
+    }
+
     /// Everything that was answered 200 is in the file, and nothing odd was answered.
     pub fn assert_stored(&self, file: &mut File) {
         assert!(self.odd.is_empty(), "odd answers: {:?}", &self.odd[..self.odd.len().min(3)]);
