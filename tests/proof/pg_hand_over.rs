@@ -82,7 +82,9 @@ impl Nginx {
             match status {
                 "503" if tries.iter().all(|code| ["502", "-"].contains(code)) => turned_away += 1,
                 // A server that is stopping takes no new screen; the screen goes on with the next one.
-                "503" if line.contains("GET /api/v1/stream") => turned_away += 1,
+                "503" if line.contains("GET /api/v1/stream") && tries.last() == Some(&"503") => {
+                    turned_away += 1
+                }
                 code if code.starts_with('5') => failed.push(line.to_owned()),
                 _ => {}
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use testkit::dashboard::{Dashboard, assert_told_the_log};
+use testkit::dashboard::{Dashboard, assert_told_the_logs};
 use testkit::process::{Starting, admin_token, pass};
 use testkit::proxy::{Proxy, Way};
 use testkit::scale::{Random, count, figure, spread};
@@ -91,7 +91,7 @@ fn killed_at_random_instants_under_load_it_loses_nothing_and_shows_every_alert()
     drop(proxy);
     let connections = dashboard.finish();
     assert_kept(&traffic, &WATCHES, &mut file);
-    let told = assert_told_the_log(&connections, &mut file);
+    let told = assert_told_the_logs(&connections, &mut file);
     let record = traffic.record();
     assert!(told.alerts > 0 && !record.actions.is_empty(), "it was under load");
 
