@@ -1,6 +1,6 @@
 //! Which alerts have been on a viewer's screen: what was sent waits here until the client confirms it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use crate::domain::ids::{AlertId, Offset};
 use crate::domain::time::UtcMillis;
@@ -14,8 +14,10 @@ pub const ALERTS_MAX: usize = 2_000;
 pub struct Seen {
     /// Sent with the frame of this offset, not confirmed yet.
     sent: BTreeSet<(Offset, AlertId)>,
-    /// All of `sent`, and what has been confirmed.
+    /// All of `sent` and of `forgettable`.
     known: HashSet<AlertId>,
+    /// What has been confirmed, the first first.
+    forgettable: VecDeque<AlertId>,
     confirmed: Vec<(AlertId, UtcMillis)>,
 }
 
@@ -25,11 +27,13 @@ impl Seen {
         if self.known.contains(&alert_id) {
             return;
         }
+        // One for one: many a client never confirms, and is at the bound with each frame.
         if self.known.len() >= ALERTS_MAX {
-            if self.sent.len() >= ALERTS_MAX {
-                self.sent.pop_first();
+            let oldest =
+                self.forgettable.pop_front().or_else(|| self.sent.pop_first().map(|(_, oldest)| oldest));
+            if let Some(oldest) = oldest {
+                self.known.remove(&oldest);
             }
-            self.known = self.sent.iter().map(|(_, alert_id)| *alert_id).collect();
         }
         self.known.insert(alert_id);
         self.sent.insert((offset, alert_id));
@@ -38,8 +42,10 @@ impl Seen {
     /// Everything up to `offset` has been on the screen.
     pub fn confirm(&mut self, offset: Offset, at: UtcMillis) {
         let later = self.sent.split_off(&(offset.saturating_add(1), AlertId(i64::MIN)));
-        let shown = std::mem::replace(&mut self.sent, later);
-        self.confirmed.extend(shown.into_iter().map(|(_, alert_id)| (alert_id, at)));
+        for (_, alert_id) in std::mem::replace(&mut self.sent, later) {
+            self.confirmed.push((alert_id, at));
+            self.forgettable.push_back(alert_id);
+        }
     }
 
     /// What was handed over for `offset` and later has not been written: it is of a subscription that
@@ -102,5 +108,24 @@ mod tests {
         assert_eq!((seen.sent.len(), seen.known.len()), (ALERTS_MAX, ALERTS_MAX));
         seen.confirm(i64::MAX, NOW);
         assert_eq!(ids(&mut seen)[0], 10);
+    }
+
+    #[test]
+    fn at_the_bound_what_is_confirmed_makes_room_for_what_is_not() {
+        let mut seen = Seen::default();
+        let max = ALERTS_MAX as i64;
+        for number in 0..max {
+            seen.send(number, AlertId(number));
+        }
+        seen.confirm(1, NOW);
+        assert_eq!(ids(&mut seen), [0, 1]);
+        for number in max..max + 3 {
+            seen.send(number, AlertId(number));
+        }
+        assert_eq!((seen.sent.len(), seen.known.len()), (ALERTS_MAX, ALERTS_MAX));
+        // The confirmed two are forgotten, and then the one that has waited longest.
+        seen.confirm(i64::MAX, NOW);
+        let expected: Vec<i64> = (3..max + 3).collect();
+        assert_eq!(ids(&mut seen), expected);
     }
 }
