@@ -23,6 +23,17 @@ pub struct ShardLinks {
 /// Reports of one turn, by shard.
 type Turn = RefCell<Vec<Vec<Ingest>>>;
 
+/// Nothing stays behind a turn, even one that panics: what did would keep the thread from handing on
+/// ever again. Its receipts are answered.
+struct Rest<'a>(&'a Turn);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        let left: Vec<Ingest> = self.0.borrow_mut().iter_mut().flat_map(|shard| shard.drain(..)).collect();
+        drop(left);
+    }
+}
+
 /// Sends each message to the shard of its device.
 ///
 /// Reports that a thread admits in one turn of its loop travel together: to wake a shard up for each
@@ -68,6 +79,7 @@ impl Router {
             // Behind all that is ready now.
             actix::spawn(async move {
                 let turn = router.turn();
+                let _rest = Rest(turn);
                 (0..router.shards.len()).for_each(|shard| router.hand_on(shard, turn));
             });
         }

@@ -6,10 +6,12 @@ use std::time::Instant;
 use testkit::DEADLINE;
 use testkit::process::{Process, command, connect, request, run, server_args};
 
-/// Sets fail points of a process with one shard. Back traces are noise.
+/// Sets fail points of a process with one shard, whose writer has to be woken up for each report. Back
+/// traces are noise.
 fn with(points: &str) -> impl FnOnce(&mut Command) {
     move |command| {
-        command.args(["--set", "device.shards=1"]).env("FAILPOINTS", points).env("RUST_BACKTRACE", "0");
+        command.args(["--set", "device.shards=1", "--set", "writer.linger_ms=0"]);
+        command.env("FAILPOINTS", points).env("RUST_BACKTRACE", "0");
     }
 }
 

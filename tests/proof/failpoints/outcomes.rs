@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
-use testkit::bodies::{EVENTS, event, sos};
+use testkit::bodies::{EVENTS, HEALTH, event, heart_rate, sos};
 use testkit::stream::StreamClient;
 use testkit::truth::File;
 use testkit::{DEADLINE, TestApp, eventually};
 use watchpost::supervision::health::ActorHealth;
 
 use super::fault::Panics;
-use super::load::serial;
+use super::load::{SHARDS, serial};
+use super::stage::without_linger;
 
 const OK: u16 = 200;
 const NOT_PROMISED: u16 = 503;
@@ -26,7 +27,7 @@ fn health(app: &TestApp, name: &str) -> Arc<ActorHealth> {
 /// retry refused until the shards have heard of it.
 async fn one_sos(point: &'static str, first: u16, stored: bool) {
     let _scenario = fail::FailScenario::setup();
-    let app = TestApp::start().await;
+    let app = without_linger().await;
     let mut screen = StreamClient::open(&app, &app.admin).await;
     let body = sos("A", 0);
     let panics = Panics::arm(point, 1);
@@ -83,7 +84,7 @@ async fn a_panic_before_the_commit_stores_nothing_and_is_tried_again() {
 #[actix_web::test]
 async fn a_token_that_is_lost_in_a_panic_is_made_anew_and_tells_what_has_committed() {
     let _scenario = fail::FailScenario::setup();
-    let app = TestApp::start().await;
+    let app = without_linger().await;
     let mut screen = StreamClient::open(&app, &app.admin).await;
     let writer = health(&app, "batch-writer");
     for round in 0..3 {
@@ -117,7 +118,7 @@ async fn a_token_that_is_lost_in_a_panic_is_made_anew_and_tells_what_has_committ
 #[actix_web::test]
 async fn what_was_built_on_a_lost_batch_does_not_outlive_it_in_the_mailbox() {
     let _scenario = fail::FailScenario::setup();
-    let app = Arc::new(TestApp::start().await);
+    let app = Arc::new(without_linger().await);
     let (known, other) = (serial("W", 0, 0), serial("W", 1, 0));
     for sn in [&known, &other] {
         app.stored(EVENTS, &event(sn, "BOOT", "1", 0)).await;
@@ -156,4 +157,25 @@ async fn what_was_built_on_a_lost_batch_does_not_outlive_it_in_the_mailbox() {
     assert_eq!(app.logged_transitions(), ["raised", "repeated", "raised"]);
     File::open(&app.database()).assert_consistent();
     Arc::into_inner(app).expect("nobody else has it").stop().await;
+}
+
+/// Reports for two shards come in one turn of an HTTP worker, which panics when it hands on the first.
+#[actix_web::test]
+async fn what_a_turn_did_not_hand_on_is_refused_and_holds_up_nothing_that_follows() {
+    let _scenario = fail::FailScenario::setup();
+    let app = TestApp::start_with(|config| config.device.shards = SHARDS).await;
+    let reports = |seconds| {
+        let of_shard = |shard| heart_rate(&serial("W", shard, 0), seconds, 70)["data"].clone();
+        json!({ "data": (0..SHARDS).map(of_shard).collect::<Vec<_>>() })
+    };
+    app.stored(HEALTH, &reports(0)).await;
+    let panics = Panics::arm("router::ingest", 1);
+    let answer = app.post(HEALTH, &reports(1)).await;
+    assert_eq!(answer.status.as_u16(), NOT_PROMISED, "{}", answer.body);
+    panics.wait_for(1).await;
+    drop(panics);
+    app.stored(HEALTH, &reports(1)).await;
+    assert_eq!(app.count("SELECT count(*) FROM vitals"), 2 * SHARDS as i64);
+    assert_eq!(app.state.admission.pool.used_kib(), 0);
+    app.stop().await;
 }

@@ -12,6 +12,7 @@ use testkit::{TestApp, eventually};
 
 use super::fault::Panics;
 use super::load::{SHARDS, serial};
+use super::stage::without_linger;
 
 /// Uses every edge between actors at least once.
 async fn everything_flows(app: &TestApp, round: i64) {
@@ -66,7 +67,7 @@ async fn provoke(app: &TestApp, point: &str, round: i64) {
 #[actix_web::test]
 async fn everything_flows_through_a_rebuilt_actor_in_both_directions() {
     let _scenario = fail::FailScenario::setup();
-    let app = TestApp::start().await;
+    let app = without_linger().await;
     let points = [
         ("shard::ingest_unguarded", "device-shard"),
         ("shard::notice_unguarded", "device-shard"),

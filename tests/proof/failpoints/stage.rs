@@ -28,6 +28,11 @@ struct Row {
     body: Value,
 }
 
+/// A server whose writer has to be woken up for each report.
+pub async fn without_linger() -> TestApp {
+    TestApp::start_with(|config| config.writer.linger_ms = 0).await
+}
+
 impl Stage {
     pub async fn set() -> Self {
         let scenario = fail::FailScenario::setup();
