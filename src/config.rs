@@ -278,6 +278,9 @@ pub struct WriterConfig {
     pub retry_for_ms: u64,
     /// Pause between attempts, milliseconds.
     pub retry_pause_ms: u64,
+    /// The thread that writes waits for more for this long before it is given back, milliseconds: until
+    /// then a report has one thread to wake up instead of three.
+    pub linger_ms: u64,
     /// Administrative commands waiting, per kind.
     pub commands_max: usize,
 }
@@ -289,6 +292,7 @@ impl Default for WriterConfig {
             batch_bytes: 8 * 1024 * 1024,
             retry_for_ms: 5_000,
             retry_pause_ms: 100,
+            linger_ms: 20,
             commands_max: 256,
         }
     }

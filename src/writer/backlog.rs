@@ -2,6 +2,7 @@
 //! so that between two transactions nobody has to be woken up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::inbox::{Inbox, Incoming};
 use super::lanes::{Lanes, Queued};
@@ -44,7 +45,14 @@ impl Backlog {
 
     /// Lets a running job go on, or not.
     pub fn pause(&self, paused: bool) {
-        self.shared().paused = paused;
+        let look = {
+            let mut shared = self.shared();
+            shared.paused = paused;
+            paused || !shared.lanes.is_empty()
+        };
+        if look {
+            self.inbox.nudge();
+        }
     }
 
     /// Moves the inbox into the lanes, where each barrier has its place in the order. Only its answer
@@ -67,9 +75,10 @@ impl Backlog {
         barriers
     }
 
-    /// The next batch; nothing while it is paused.
-    fn next(&self, rows_max: usize, bytes_max: usize) -> Vec<Queued> {
+    /// The next batch, for which it lingers; nothing while it is paused.
+    fn next(&self, rows_max: usize, bytes_max: usize, linger: Duration) -> Vec<Queued> {
         let mut refused = Vec::new();
+        let mut may_linger = !linger.is_zero();
         loop {
             let mut shared = self.shared();
             if shared.paused {
@@ -78,8 +87,15 @@ impl Backlog {
             self.inbox.take_batches(|batch| refused.extend(shared.lanes.push(batch)));
             let batch = shared.lanes.take(rows_max, bytes_max);
             shared.taken += batch.len() as u64;
-            if !batch.is_empty() || self.inbox.rest() {
-                drop(shared);
+            drop(shared);
+            if !batch.is_empty() {
+                return batch;
+            }
+            // What is refused is told so before.
+            refused.clear();
+            if may_linger {
+                may_linger = self.inbox.linger(linger);
+            } else if self.inbox.rest() {
                 return batch;
             }
         }
@@ -97,14 +113,27 @@ pub struct More {
     pub backlog: Backlog,
     pub rows_max: usize,
     pub bytes_max: usize,
+    /// Where nothing waits: so long is waited for more.
+    pub linger: Duration,
 }
 
 impl More {
     pub fn new(backlog: &Backlog, config: &WriterConfig) -> Self {
-        Self { backlog: backlog.clone(), rows_max: config.batch_rows, bytes_max: config.batch_bytes }
+        Self {
+            backlog: backlog.clone(),
+            rows_max: config.batch_rows,
+            bytes_max: config.batch_bytes,
+            linger: Duration::from_millis(config.linger_ms),
+        }
     }
 
+    /// What is there.
     pub fn take(&self) -> Vec<Queued> {
-        self.backlog.next(self.rows_max, self.bytes_max)
+        self.backlog.next(self.rows_max, self.bytes_max, Duration::ZERO)
+    }
+
+    /// Waits if there is nothing. Blocking.
+    pub fn linger(&self) -> Vec<Queued> {
+        self.backlog.next(self.rows_max, self.bytes_max, self.linger)
     }
 }

@@ -184,7 +184,8 @@ impl Core {
 
     /// A running job takes batch after batch, unless something waits that only this core can do.
     fn pause_or_go_on(&self) {
-        self.backlog.pause(!self.commands.is_empty() || !self.barriers.is_empty());
+        let wanted = !self.commands.is_empty() || !self.barriers.is_empty() || !self.flushes.is_empty();
+        self.backlog.pause(wanted);
     }
 
     /// The job has ended, at `now`.

@@ -4,7 +4,8 @@
 //! woken up. It outlives the writer, as a mailbox outlives a guarded panic.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::messages::{Barrier, Wake, WriteBatch};
 use crate::supervision::health::ActorHealth;
@@ -19,8 +20,15 @@ pub enum Incoming {
 /// One per server. Bounded by the permits of what is in it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Inbox {
-    queue: Arc<Mutex<Queue>>,
+    shared: Arc<Shared>,
     wake: Link<Wake>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// For a job that lingers.
+    news: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -28,12 +36,14 @@ struct Queue {
     incoming: VecDeque<Incoming>,
     /// Somebody has been told and will look until there is nothing.
     attended: bool,
+    /// Whoever lingers, or is about to, shall look again.
+    nudged: bool,
 }
 
 impl Inbox {
     /// `wake` leads to the writer.
     pub fn new(wake: Link<Wake>) -> Self {
-        Self { queue: Arc::default(), wake }
+        Self { shared: Arc::default(), wake }
     }
 
     /// One that wakes nobody, for whoever drives the writer's core without the actor.
@@ -43,7 +53,7 @@ impl Inbox {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing in here can panic half way.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Never waits. If there is no writer just now, the next one refuses it, which answers the receipts.
@@ -54,7 +64,9 @@ impl Inbox {
             self.count(&queue);
             std::mem::replace(&mut queue.attended, true)
         };
-        if !told {
+        if told {
+            self.shared.news.notify_one();
+        } else {
             self.tell(Wake::Batch);
         }
     }
@@ -98,6 +110,26 @@ impl Inbox {
         let all = std::mem::take(&mut queue.incoming);
         self.count(&queue);
         all
+    }
+
+    /// Waits for a batch or a nudge for so long at most, and says whether to look again: not for what
+    /// is behind a barrier, of which the actor has been told. Blocking.
+    pub(super) fn linger(&self, limit: Duration) -> bool {
+        let nothing = |queue: &mut Queue| queue.incoming.is_empty() && !queue.nudged;
+        let mut queue = self.queue();
+        if matches!(queue.incoming.front(), Some(Incoming::Barrier(_))) {
+            return false;
+        }
+        queue.attended = true;
+        let waited = self.shared.news.wait_timeout_while(queue, limit, nothing);
+        let (mut queue, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.nudged = false;
+        !waited.timed_out()
+    }
+
+    pub(super) fn nudge(&self) {
+        self.queue().nudged = true;
+        self.shared.news.notify_one();
     }
 
     /// True if whoever looks may stop looking: there is nothing, and the next to come is told of

@@ -113,7 +113,9 @@ pub fn run(
         }
     }
     announce.metrics.slow("command", token.take_slow_statements());
-    while let Some(batch) = more.as_ref().map(More::take).filter(|batch| !batch.is_empty()) {
+    // Where the session has work of its own between batches it is not kept.
+    let take = if database.is_shared() { More::take } else { More::linger };
+    while let Some(batch) = more.as_ref().map(take).filter(|batch| !batch.is_empty()) {
         if let Err(failed) = store(&mut token, batch, announce, &mut done) {
             return Done { failed: Some(failed), ..done };
         }

@@ -1,6 +1,7 @@
 //! The writer's job takes the next batch itself, from the lanes that it shares with the writer.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use watchpost::session::messages::Publish;
 use watchpost::supervision::link::Link;
@@ -14,6 +15,7 @@ use watchpost::writer::messages::{WriteBatch, WriteItem};
 use super::bench::Answer;
 use super::tools::WriteLock;
 use super::writer::{Scene, decided};
+use crate::support::DEADLINE;
 
 const ROWS: usize = 2;
 
@@ -38,12 +40,20 @@ impl Desk {
     }
 
     fn more(&self) -> More {
-        More { backlog: self.backlog.clone(), rows_max: ROWS, bytes_max: usize::MAX }
+        More {
+            backlog: self.backlog.clone(),
+            rows_max: ROWS,
+            bytes_max: usize::MAX,
+            linger: Duration::from_millis(1),
+        }
     }
 
     fn run(&self, batch: Vec<Queued>, announce: &Announce) -> Done {
+        self.run_job(Job { batch, commands: Vec::new(), more: Some(self.more()) }, announce)
+    }
+
+    fn run_job(&self, job: Job, announce: &Announce) -> Done {
         let slot = self.token.clone().try_lock_owned().expect("nobody else has it");
-        let job = Job { batch, commands: Vec::new(), more: Some(self.more()) };
         job::run(slot, &self.scene.database, job, announce)
     }
 
@@ -136,4 +146,27 @@ fn a_batch_that_fails_comes_back_whole_and_what_waits_stays_where_it_is() {
     assert!(done.failed.is_none());
     assert_eq!((done.batches, desk.stored(), answered(&mut answers)), (2, 5, 3));
     desk.scene.file().assert_consistent();
+}
+
+#[test]
+fn a_job_that_has_nothing_left_waits_for_the_next_batch_and_goes_when_something_else_is_to_be_done() {
+    let desk = Desk::new();
+    let more = More { linger: 10 * DEADLINE, ..desk.more() };
+    let (announce, begun) = (desk.announce(|| {}), Instant::now());
+    let done = std::thread::scope(|scope| {
+        let job = scope.spawn(|| desk.run_job(Job { more: Some(more), ..Job::default() }, &announce));
+        for device in ["A", "B"] {
+            let (items, answers) = decided(device, &[1]);
+            desk.queue(items);
+            for answer in answers {
+                answer.blocking_recv().expect("an answer");
+            }
+        }
+        assert!(!job.is_finished(), "it waits for more");
+        desk.backlog.pause(true);
+        job.join().expect("no panic")
+    });
+    assert!(begun.elapsed() < DEADLINE, "nothing waits for the end of its patience");
+    assert!(done.failed.is_none());
+    assert_eq!((done.batches, desk.stored(), desk.waiting()), (2, 2, false));
 }

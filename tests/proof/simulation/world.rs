@@ -185,8 +185,14 @@ impl Server {
             load_retry_ms: 100,
             ..DeviceConfig::default()
         };
-        let writer =
-            WriterConfig { batch_rows: 3, retry_for_ms: 300, retry_pause_ms: 50, ..WriterConfig::default() };
+        let writer = WriterConfig {
+            batch_rows: 3,
+            retry_for_ms: 300,
+            retry_pause_ms: 50,
+            // Its time stands still while a job runs.
+            linger_ms: 0,
+            ..WriterConfig::default()
+        };
         let (stored, _) = rules::load_all(conn).expect("the rules");
         let published: Published = Arc::new(ArcSwap::from_pointee(RuleSet::compile(&stored, 1)));
         let known = devices::unbound(conn, device.devices_unbound_max).expect("the devices");
