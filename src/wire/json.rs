@@ -121,6 +121,18 @@ pub(super) fn shorten(text: &str) -> String {
     }
 }
 
+/// What ends a run of plain bytes inside an object or a list.
+static SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let of = b"\"{}[]";
+    let mut at = 0;
+    while at < of.len() {
+        special[of[at] as usize] = true;
+        at += 1;
+    }
+    special
+};
+
 /// Cuts the inside of a checked object or list into values. Commas and colons need no attention:
 /// they are known to be where they belong.
 struct Scan<'a> {
@@ -169,15 +181,17 @@ impl<'a> Scan<'a> {
     fn skip_nested(&mut self) {
         let bytes = self.text.as_bytes();
         let mut depth = 0usize;
-        while let Some(byte) = bytes.get(self.at) {
-            match byte {
+        while let Some(plain) =
+            bytes.get(self.at..).and_then(|rest| rest.iter().position(|byte| SPECIAL[usize::from(*byte)]))
+        {
+            self.at += plain;
+            match bytes[self.at] {
                 b'"' => {
                     self.skip_text();
                     continue;
                 }
                 b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth -= 1,
-                _ => {}
+                _ => depth -= 1,
             }
             self.at += 1;
             if depth == 0 {

@@ -54,6 +54,38 @@ struct Entry<'a> {
 pub(super) struct RawObject<'a> {
     entries: Vec<Entry<'a>>,
     pub(super) warnings: Vec<Warning>,
+    marks: Marks,
+}
+
+/// Which keys an object may have, and which more than once. Most aliases that are asked for are not
+/// there, and that is told without a look at the members.
+#[derive(Debug, Default, Clone, Copy)]
+struct Marks {
+    once: u128,
+    again: u128,
+}
+
+impl Marks {
+    /// Other keys may have the same.
+    fn bit(key: &str) -> u128 {
+        let ends = key.as_bytes().first().zip(key.as_bytes().last());
+        let (first, last) = ends.map_or((0, 0), |(first, last)| (usize::from(*first), usize::from(*last)));
+        1 << ((first ^ (last << 2) ^ (key.len() << 3)) % 128)
+    }
+
+    fn set(&mut self, key: &str) {
+        let bit = Self::bit(key);
+        self.again |= self.once & bit;
+        self.once |= bit;
+    }
+
+    fn may_have(self, key: &str) -> bool {
+        self.once & Self::bit(key) != 0
+    }
+
+    fn may_repeat(self, key: &str) -> bool {
+        self.again & Self::bit(key) != 0
+    }
 }
 
 impl<'a> RawObject<'a> {
@@ -61,21 +93,26 @@ impl<'a> RawObject<'a> {
     pub(super) fn new(raw: Raw<'a>) -> Self {
         // A health record has 22 keys, an event 10: one allocation for either.
         let mut entries = Vec::with_capacity(24);
+        let mut marks = Marks::default();
         for (raw_key, value) in raw.members() {
             // A key that is no Unicode matches no alias and is kept as sent.
             let key = raw_key.unescape().unwrap_or(Cow::Borrowed(raw_key.as_str()));
+            marks.set(&key);
             entries.push(Entry { key, raw_key, value, state: State::Open });
         }
-        Self { entries, warnings: Vec::new() }
+        Self { entries, warnings: Vec::new(), marks }
     }
 
     /// The value under a key; the last one if the key comes twice, as in the library of the watch.
     pub(super) fn get(&self, key: &str) -> Option<Raw<'a>> {
+        if !self.marks.may_have(key) {
+            return None;
+        }
         self.entries.iter().rev().find(|entry| entry.key == key).map(|entry| entry.value)
     }
 
     pub(super) fn has_any(&self, keys: &[&str]) -> bool {
-        self.entries.iter().any(|entry| keys.contains(&&*entry.key))
+        keys.iter().any(|key| self.get(key).is_some())
     }
 
     /// True if every key is one of these or has a blank value.
@@ -164,7 +201,13 @@ impl<'a> RawObject<'a> {
     }
 
     fn find(&mut self, key: &str) -> Option<usize> {
+        if !self.marks.may_have(key) {
+            return None;
+        }
         let index = self.entries.iter().rposition(|entry| entry.key == key)?;
+        if !self.marks.may_repeat(key) {
+            return Some(index);
+        }
         let mut shadowed = false;
         for entry in &mut self.entries[..index] {
             if entry.key == key && entry.state == State::Open {
