@@ -28,6 +28,8 @@ use report::{Report, Run};
 /// Cost per event grew.
 const MISSED: u8 = 2;
 const VALGRIND: &str = "/usr/bin/valgrind";
+/// What is slow is not refused: each event is to be counted once.
+const PATIENCE: [&str; 2] = ["admission.wait_max_ms=300000", "watch.receipt_timeout_ms=300000"];
 /// Under callgrind the server is some fifty times slower.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1_800);
 /// The numbers of events, as multiples of the least.
@@ -121,7 +123,8 @@ async fn profile(
     command.args(["--quiet", "--"]).arg(binary);
     let data_dir = dir.path().join("data");
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let settings = server::room_for(args.devices);
+    let mut settings = server::room_for(args.devices);
+    settings.extend(PATIENCE.map(String::from));
     let process = server::start_under(command, &data_dir, listen, &settings).await?;
     let sent = tokio::time::timeout(ANSWERS_WITHIN, post(args, process.addr, events)).await;
     let stopped = process.stop().await;

@@ -33,6 +33,8 @@ pub struct Engine {
     pub server: SocketAddr,
     pub requests: Requests,
     pub retry: Duration,
+    /// Of what finds no free connection.
+    pub give_up: Duration,
     pub ring: usize,
     pub ledger: RefCell<Ledger>,
     pub live: Arc<Live>,
@@ -121,6 +123,7 @@ async fn run_phases(plan: Plan) -> anyhow::Result<Ledger> {
         server,
         requests,
         retry: Duration::from_secs_f64(scenario.retry_s),
+        give_up: Duration::from_secs_f64(scenario.give_up_s),
         ring: scenario.ring as usize,
         ledger: RefCell::new(Ledger::new(scenario.phase.len())),
         live,

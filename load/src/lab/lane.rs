@@ -100,14 +100,13 @@ impl Lane {
         ledger.unsure.extend(self.in_flight.take().map(|job| job.key));
     }
 
-    /// The oldest that its watch still wants to send: it has given up what found no free
-    /// connection for as long as it would have waited for an answer.
+    /// The oldest that its watch still wants to send: it has given up what found no free connection.
     fn take(&self, engine: &Engine) -> Option<Job> {
         loop {
             let job = self.queue.borrow_mut().pop_front()?;
             engine.waiting.set(engine.waiting.get() - 1);
             let now_ns = engine.now_ns();
-            if job.tries > 0 || job.held || since(job.due_ns, now_ns) <= ANSWER_WITHIN {
+            if job.tries > 0 || job.held || since(job.due_ns, now_ns) <= engine.give_up {
                 return Some(job);
             }
             engine.ledger.borrow_mut().failure(job.phase, Failure::NeverSent, now_ns, now_ns);

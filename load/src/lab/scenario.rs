@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
+use super::lane::ANSWER_WITHIN;
 use super::request::Kind;
 use super::shipped::SHIPPED;
 use super::slo::Slo;
@@ -41,6 +42,10 @@ pub struct Scenario {
     /// A watch that got no 200 sends the same again after this long; 0 is never.
     #[serde(default)]
     pub retry_s: f64,
+    /// What has found no free connection for so long is not sent any more; as long as a watch waits
+    /// for an answer if it is not said.
+    #[serde(default = "answer_within")]
+    pub give_up_s: f64,
     /// What a watch keeps while it cannot send; the oldest goes.
     #[serde(default = "hundred")]
     pub ring: u32,
@@ -239,6 +244,7 @@ impl Scenario {
             self.watches
         );
         within("retry_s", self.retry_s, 0.0, 3_600.0)?;
+        within("give_up_s", self.give_up_s, TIME_MIN_S, answer_within())?;
         within("ring", f64::from(self.ring), 1.0, 1_000.0)?;
         within("dashboards.count", f64::from(self.screens()), 0.0, f64::from(SCREENS_MAX))?;
         if let Some(simulated) = &self.simulated {
@@ -308,6 +314,10 @@ fn one() -> u64 {
     1
 }
 
+fn answer_within() -> f64 {
+    ANSWER_WITHIN.as_secs_f64()
+}
+
 fn hundred() -> u32 {
     100
 }
@@ -361,6 +371,7 @@ mod tests {
         assert!(fault("[[phase]]\nname = 'a'\nseconds = 1\nrate = 1\nrates = 1\n").contains("rates"));
         assert!(fault("[[phase]]\nname = 'a'\nseconds = 1\nrate = 1\noutage = true\n").contains("outage"));
         assert!(fault("connections = 20\nphase = []\n").contains("connections"));
+        assert!(fault("give_up_s = 0\n[[phase]]\nname = 'a'\nseconds = 1\nrate = 1\n").contains("give_up_s"));
         let slo = "[[phase]]\nname = 'a'\nseconds = 1\nrate = 1\n[slo]\np98_ms = 1\n";
         assert!(fault(slo).contains("p98_ms"));
     }
