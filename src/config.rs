@@ -301,8 +301,10 @@ impl Default for WriterConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionConfig {
-    /// Open sockets.
+    /// Open sockets of clients that have signed in.
     pub sessions_max: usize,
+    /// Open sockets that have not signed in yet, beside them.
+    pub anonymous_max: usize,
     /// Changes kept in memory for live delivery and resume.
     pub ring_changes: usize,
     /// Open alerts in a snapshot; beyond it the least severe are left out and it says so.
@@ -327,6 +329,7 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             sessions_max: 5_000,
+            anonymous_max: 500,
             ring_changes: 20_000,
             snapshot_alerts_max: 10_000,
             write_stall_ms: 10_000,

@@ -46,11 +46,12 @@ pub async fn open(
     let opening = opening(&request, query.into_inner())?;
     let vitals_devices_max = state.sessions.config.vitals_devices_max;
     opening.filter.check(vitals_devices_max).map_err(|err| Problem::invalid(err.to_string()))?;
-    let slot = state.let_in(&request)?;
+    state.let_in(&request)?;
     let revocations = state.sessions.revocations.count();
     let credentials = Credentials::of(&request)
         .ok_or_else(|| Problem::unauthenticated("send the header Authorization: Bearer <token>"))?;
     let caller = state.caller(&credentials).await?.ok_or_else(|| Problem::unauthenticated(NOBODYS))?;
+    let slot = state.slot(Some(&caller))?;
     let body =
         events(&state.sessions, slot, caller, revocations, opening).map_err(|err| Problem::internal(&err))?;
     Ok(HttpResponse::Ok()

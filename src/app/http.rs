@@ -66,7 +66,7 @@ pub fn listen(
             revocations: state.revocations.clone(),
             stats: stats(state),
             epoch: state.epoch.clone(),
-            slots: SessionSlots::new(config.session.sessions_max, state.metrics.clone()),
+            slots: SessionSlots::new(&config.session, state.metrics.clone()),
             clock: state.clock.clone(),
             metrics: state.metrics.clone(),
         }),

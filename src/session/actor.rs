@@ -45,6 +45,7 @@ struct SessionActor {
     session: SessionId,
     session_name: String,
     deps: Arc<SessionDeps>,
+    slot: Arc<SessionSlot>,
     signed_in: Option<SignedIn>,
     /// Taken when it begins.
     opening: Option<Opening>,
@@ -61,7 +62,7 @@ struct SessionActor {
 /// sink has been written to for the last time. Without `signed_in` the first frame must be `auth`.
 pub(super) fn start(
     deps: &Arc<SessionDeps>,
-    slot: SessionSlot,
+    slot: Arc<SessionSlot>,
     signed_in: Option<SignedIn>,
     opening: Option<Opening>,
     received: impl Stream<Item = Received> + 'static,
@@ -78,6 +79,7 @@ pub(super) fn start(
         session_name: session.to_string(),
         deps: deps.clone(),
         signed_in,
+        slot: slot.clone(),
         answers_pings: opening.is_none(),
         opening,
         wants_stats: false,
@@ -192,8 +194,7 @@ impl SessionActor {
         let resumes_from = since.as_ref().map(|since| since.offset);
         let (serial, passed) = self.client.subscribe(id, resumes_from);
         let subscription = Subscription { serial, filter, since, passed };
-        let session = self.session;
-        self.send_registry(|links| &links.subscribe, Subscribe { session, subscription });
+        self.send_registry(|links| &links.subscribe, Subscribe { session: self.session, subscription });
     }
 
     /// Holds back what the client has sent behind its token, so that it need not wait for `hello`.
@@ -209,6 +210,7 @@ impl SessionActor {
 
     fn authenticated(&mut self, known: Result<Option<Caller>, StorageError>, revocations: u64) {
         match known {
+            Ok(Some(_)) if self.slot.sign_in().is_err() => self.close(Farewell::FULL),
             Ok(Some(caller)) => {
                 self.signed_in = Some(SignedIn { caller, revocations });
                 self.enter();
@@ -249,8 +251,7 @@ impl SessionActor {
         self.check_token();
         if let Some(alerts) = self.client.take_shown() {
             let viewer = self.signed_in.as_ref().map(|signed_in| signed_in.caller.name.clone());
-            let viewer = viewer.unwrap_or_default();
-            let shown = AlertShown { viewer, alerts };
+            let shown = AlertShown { viewer: viewer.unwrap_or_default(), alerts };
             if let Err(err) = self.deps.shown.send(shown) {
                 tracing::debug!("what a viewer was shown is not recorded: {err}");
             }
@@ -285,8 +286,7 @@ impl Actor for SessionActor {
             let message: Option<ToSession> = from_registry.recv().await;
             message.map(|message| (message, from_registry))
         }));
-        let session = self.session;
-        self.send_registry(|links| &links.join, Join { session, to });
+        self.send_registry(|links| &links.join, Join { session: self.session, to });
         self.enter();
         ctx.run_interval(TICK, |actor, _| actor.tick());
         let heartbeat = Duration::from_millis(self.deps.config.heartbeat_ms);
@@ -384,8 +384,7 @@ impl Handler<Report> for SessionActor {
             Written::Vitals => self.client.vitals_written(),
             Written::HandOver { subscription, cursor } => {
                 self.client.written(subscription, cursor);
-                let session = self.session;
-                self.send_registry(|links| &links.pull, Pull { session, subscription });
+                self.send_registry(|links| &links.pull, Pull { session: self.session, subscription });
             }
         }
     }

@@ -38,6 +38,7 @@ impl Farewell {
         Self { code: 4401, text: "the token was revoked, or the sign-in has ended", kind: "revoked" };
     pub const UNAVAILABLE: Self =
         Self { code: 1013, text: "the token could not be checked; come back", kind: "unavailable" };
+    pub const FULL: Self = Self { code: 1013, text: "too many sessions are open; come back", kind: "full" };
     pub const UNAUTHENTICATED: Self = Self { code: 1008, text: "sign in first", kind: "unauthenticated" };
     pub const BINARY: Self = Self { code: 1003, text: "frames are JSON text", kind: "binary" };
     pub const BAD_FRAMES: Self = Self { code: 1008, text: "too many bad frames", kind: "bad_frames" };

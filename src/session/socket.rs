@@ -26,7 +26,7 @@ pub fn upgrade(
     request: &HttpRequest,
     payload: web::Payload,
     deps: &Arc<SessionDeps>,
-    slot: SessionSlot,
+    slot: Arc<SessionSlot>,
     caller: Option<Caller>,
     revocations: u64,
 ) -> Result<HttpResponse, actix_web::Error> {

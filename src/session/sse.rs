@@ -30,7 +30,7 @@ const RETRY_MS: u64 = 1_000;
 /// client does not take it, nothing more is buffered, and the session closes like that of a socket.
 pub fn events(
     deps: &Arc<SessionDeps>,
-    slot: SessionSlot,
+    slot: Arc<SessionSlot>,
     caller: Caller,
     revocations: u64,
     opening: Opening,

@@ -155,6 +155,10 @@ metrics! {
     registry_offset: Gauge = Gauge::default(), "offset_published", None;
     /// Open sockets.
     sessions: Gauge = Gauge::default(), "sessions", None;
+    /// Those of them that have not signed in yet.
+    sessions_anonymous: Gauge = Gauge::default(), "sessions_anonymous", None;
+    /// Sockets that found no place, by the places they were for (signed_in, anonymous).
+    sessions_refused: Family<KindLabels, Counter> = Family::default(), "sessions_refused", None;
     /// Changes that the slowest session has not been given yet.
     slowest_behind: Gauge = Gauge::default(), "slowest_session_behind", None;
     /// Sessions closed, by reason.

@@ -6,12 +6,14 @@
 mod accessible;
 mod alerts;
 mod cdp;
+mod extremes;
 mod hostile;
 mod live;
 mod operators;
 mod outage;
 mod page;
 mod pages;
+mod places;
 mod scene;
 mod signing_in;
 mod sound;

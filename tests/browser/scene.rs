@@ -54,11 +54,16 @@ impl Scene {
 
     pub fn operator_as(&self, token: &str) -> Page {
         let page = self.window();
+        Self::sign_in(&page, token);
+        page
+    }
+
+    /// With the form that is there, or comes.
+    pub fn sign_in(page: &Page, token: &str) {
         page.until("the form to sign in", "document.querySelector('#token') !== null");
         page.run(&format!("document.querySelector('#token').value = {}", json!(token)));
         page.click("form button[type=submit]");
         page.until_live();
-        page
     }
 
     /// Ends the server as a power cut would.
@@ -107,6 +112,15 @@ impl Scene {
         let (status, answer) = self.rest("POST /api/v1/tokens", &json!({ "name": name }));
         assert_eq!(status, 201, "{answer}");
         answer["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// From now on the token of that name is nobody's.
+    pub fn revoke(&self, name: &str) {
+        let (_, tokens) = self.rest("GET /api/v1/tokens", &Value::Null);
+        let mut tokens = tokens["items"].as_array().expect("tokens").iter();
+        let token = tokens.find(|token| token["name"] == name).expect("a token of that name");
+        let id = token["token_id"].as_str().expect("an id");
+        assert_eq!(self.rest(&format!("DELETE /api/v1/tokens/{id}"), &Value::Null).0, 204);
     }
 
     /// Every complaint of the browser in any window since the start, one a line.

@@ -1,6 +1,5 @@
 //! The ways in and out.
 
-use serde_json::Value;
 use testkit::process::{command, run};
 
 use super::scene::Scene;
@@ -45,10 +44,30 @@ fn a_token_is_asked_for_again_until_it_is_right_and_a_revoked_one_ends_the_page(
     page.until_live();
     assert_eq!(page.text(".caller"), "ann");
 
-    let (_, tokens) = scene.rest("GET /api/v1/tokens", &Value::Null);
-    let tokens = tokens["items"].as_array().expect("tokens").clone();
-    let ann = tokens.iter().find(|token| token["name"] == "ann").expect("the token of Ann");
-    let id = ann["token_id"].as_str().expect("an id");
-    assert_eq!(scene.rest(&format!("DELETE /api/v1/tokens/{id}"), &Value::Null).0, 204);
+    scene.revoke("ann");
     page.until_seen("#token");
+}
+
+#[test]
+fn a_sign_in_that_ends_says_so_and_the_next_one_shows_every_emergency_anew() {
+    let scene = Scene::start();
+    let page = scene.operator_as(&scene.token_of("ann"));
+    let alert = scene.sos("W1");
+    let pop_up = format!("dialog.popup[data-popup='{alert}'][data-armed]");
+    page.until_seen(&pop_up);
+    // With the pop-up in front.
+    scene.revoke("ann");
+    page.until_seen("#token");
+    assert!(page.text(".error").contains("Your sign-in has ended"), "{}", page.text(".error"));
+
+    Scene::sign_in(&page, &scene.token_of("bob"));
+    page.until_seen(&pop_up);
+    page.press("Escape");
+    page.until_gone("dialog.popup");
+    page.click("button[title='Sign out']");
+    page.until_seen("#token");
+    assert_eq!(page.text(".error"), "", "it was by choice");
+    // What Bob has put aside is not put aside for the next.
+    Scene::sign_in(&page, &scene.token);
+    page.until_seen(&pop_up);
 }

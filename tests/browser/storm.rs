@@ -14,7 +14,7 @@ const FRAME_MAX_MS: f64 = 167.0;
 const KEY_MAX: Duration = Duration::from_secs(1);
 
 /// One batch of high alerts of as many watches, by REST.
-fn raise(scene: &Scene, from: usize, to: usize) {
+pub fn raise(scene: &Scene, from: usize, to: usize) {
     let items: Vec<_> = (from..to)
         .map(|watch| json!({"device_sn": format!("S{watch}"), "event_type": "GEOFENCE_EXIT", "event_id": format!("e{watch}")}))
         .collect();

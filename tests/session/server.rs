@@ -108,7 +108,7 @@ impl Server {
                 serde_json::value::to_raw_value(&serde_json::json!({"window_s": 10})).unwrap()
             }),
             epoch: epoch.as_str().into(),
-            slots: SessionSlots::new(config.sessions_max, metrics.clone()),
+            slots: SessionSlots::new(&config, metrics.clone()),
             clock: Clock::System,
             metrics: metrics.clone(),
             config,

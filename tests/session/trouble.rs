@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use watchpost::domain::rule::Severity;
 use watchpost::session::delivery::CloseAll;
+use watchpost::telemetry::KindLabels;
 
 use super::history::History;
 use super::server::{PATIENCE, Received, Server, eventually, quick};
@@ -41,6 +42,39 @@ async fn an_upgrade_is_refused_for_a_wrong_token_another_site_and_a_full_house()
     drop(server.enter("admin").await);
     server.accepting.store(false, Ordering::Release);
     assert_eq!(refused(&server, bearer).await, StatusCode::SERVICE_UNAVAILABLE);
+    server.stop().await;
+}
+
+#[actix_web::test]
+async fn a_flood_of_sockets_that_do_not_sign_in_keeps_nobody_out() {
+    let mut config = quick();
+    config.sessions_max = 2;
+    config.anonymous_max = 3;
+    // The flood stays until it is dropped.
+    config.auth_timeout_ms = 600_000;
+    let server = Server::start(config, History::default()).await;
+    let refused_for = |kind| server.metrics.sessions_refused.get_or_create(&KindLabels { kind }).get();
+    let mut flood = vec![server.connect().await, server.connect().await, server.connect().await];
+    // A cookie of nobody is no better than none.
+    for header in [("accept", "*/*"), ("cookie", "watchpost_session=old")] {
+        assert_eq!(refused(&server, header).await, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(refused(&server, ("authorization", "Bearer wrong")).await, StatusCode::UNAUTHORIZED);
+    assert_eq!((server.metrics.sessions_anonymous.get(), refused_for("anonymous")), (3, 2));
+
+    let bearer = || Client::new().ws(server.url("/api/v1/stream")).header("authorization", "Bearer admin");
+    let mut operator = super::server::Socket::open(bearer()).await;
+    assert_eq!(operator.json().await["type"], "hello");
+    // Who signs in by a frame moves over and frees its place.
+    assert_eq!(flood[0].ask(json!({"type": "auth", "token": "admin"})).await["type"], "hello");
+    assert_eq!((server.metrics.sessions.get(), server.metrics.sessions_anonymous.get()), (4, 2));
+    flood.push(server.connect().await);
+
+    // With all places of the signed in taken, it is told to come back.
+    assert_eq!(refused(&server, ("authorization", "Bearer admin")).await, StatusCode::SERVICE_UNAVAILABLE);
+    flood[1].send(json!({"type": "auth", "token": "admin"})).await;
+    assert_eq!(flood[1].receive().await, Received::Closed(1013));
+    assert_eq!((refused_for("signed_in"), server.closed("full")), (2, 1));
     server.stop().await;
 }
 

@@ -63,12 +63,16 @@ export function focusBack(before) {
 }
 
 // A new page is read from its heading on.
-let before = route.value.page;
-route.subscribe(({ page }) => {
-  if (page === before) return;
-  before = page;
+let before = route.value;
+route.subscribe((now) => {
+  const watch = ({ page, argument }) => (page === "devices" ? argument : null);
+  // The list of watches comes back where it stood.
+  const isBack = now.page === "devices" && !now.argument && Boolean(watch(before));
+  const isSame = now.page === before.page && watch(now) === watch(before);
+  before = now;
+  if (isSame) return;
   requestAnimationFrame(() => {
     // Somebody may be typing by now: a frame can be late.
-    if (!isTyping(document.activeElement)) document.querySelector("main h1")?.focus();
+    if (!isTyping(document.activeElement)) document.querySelector("main h1")?.focus({ preventScroll: isBack });
   });
 });

@@ -23,20 +23,26 @@ function leave() {
   keep("signed_in", false);
 }
 
-onSignedOut(leave);
+// Not by choice: whoever looks must learn that no alert is shown any more, and why.
+function ended() {
+  leave();
+  failure.value = "sign_in.ended";
+}
+
+onSignedOut(ended);
 
 async function enter() {
   try {
     caller.value = await get("/session", { quiet: true });
   } catch (error) {
-    if (error.status === 401) return leave();
+    if (error.status === 401) return recall("signed_in", false) ? ended() : leave();
     // Not reachable: the stream says so, and comes back by itself.
     caller.value = null;
   }
   failure.value = "";
   state.value = "in";
   keep("signed_in", true);
-  connection.start(leave);
+  connection.start(ended);
 }
 
 export async function signIn(credentials) {

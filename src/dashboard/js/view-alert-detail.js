@@ -16,6 +16,8 @@ import { Ago, Failed, Icon, Severity, Since } from "./view-parts.js";
 const OUTCOMES = ["helped", "false_alarm", "test", "other"];
 const NOTE_CHARS_MAX = 2000;
 const SHOWN_AFTER_MS = 2500;
+// Where the alert takes the place of the list, as in alerts.css.
+const alone = matchMedia("(max-width: 1100px)");
 
 // By a key: the field of the alert that is open.
 export function focusNote(verb) {
@@ -27,7 +29,7 @@ export function focusNote(verb) {
 export async function quickAcknowledge(id) {
   const result = await act(id, "acknowledge");
   announce(result.done ? t("act.done") : result.text);
-  if (!result.done) document.querySelector("[data-told]")?.replaceChildren(result.text);
+  document.querySelector("[data-told]")?.replaceChildren(result.done ? "" : result.text);
 }
 
 function useAlert(id, held) {
@@ -115,8 +117,15 @@ function Command({ id, verb, outcomes }) {
 
 export function AlertDetail({ id, held }) {
   const { alert, error } = useAlert(id, held);
+  const there = Boolean(alert?.alert_id);
+  useEffect(() => {
+    if (!there || !alone.matches) return;
+    // Not at the height at which the list stood.
+    scrollTo(0, 0);
+    document.querySelector(".detail h2")?.focus({ preventScroll: true });
+  }, [there]);
   const close = html`<a class="tool" href=${href("alerts")} title=${t("close")}><${Icon} name="close" /><span class="heard">${t("close")}</span></a>`;
-  if (!alert?.alert_id) {
+  if (!there) {
     return html`<aside class="detail" aria-label=${t("detail")}><header>${close}</header>
       ${error ? html`<${Failed} error=${error} />` : html`<div class="skeleton"><i></i><i></i></div>`}</aside>`;
   }

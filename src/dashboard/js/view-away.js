@@ -44,7 +44,11 @@ document.addEventListener("visibilitychange", () => {
 // Across a closed browser: the last instant at which somebody could see the page.
 let asked = false;
 effect(() => {
-  if (state.value === "out") asked = false;
+  if (state.value === "out") {
+    asked = false;
+    hiddenAt = 0;
+    report.value = null;
+  }
   if (asked || link.value !== "live" || !epoch.value) return;
   asked = true;
   const last = recall("seen", null);

@@ -55,7 +55,8 @@ export function Chart({ name, points, step }) {
       const long = points.at(-1)[0] - points[0][0] > 2 * 86_400_000;
       chart = new UPlot({
         width: box.current.clientWidth, height: HEIGHT, legend: { show: false }, cursor: { y: false, drag: { x: false } },
-        scales: { y: { range: (_, least, most) => {
+        // A lonely point has an hour around it, or all its ticks would have the same name.
+        scales: { x: { range: (_, least, most) => (points.length > 1 ? [least, most] : [least - 1800, least + 1800]) }, y: { range: (_, least, most) => {
           const room = Math.max((most - least) * 0.15, name === "body_temperature" ? 0.5 : 3);
           return [least - room, most + room];
         } } },

@@ -25,27 +25,57 @@ export function Battery({ value, charging }) {
     ${percent(value)}${charging ? html`<span class="heard">${t("device.charging")}</span><span aria-hidden="true">⚡</span>` : ""}</span>`;
 }
 
+// What was searched for, and where the list stood, for whoever comes back from a watch.
+const kept = { wanted: { search: "", state: "", pages: 0 }, rows: 0, top: 0 };
+
+// The pages behind the first, each time that it is renewed: no row is older than the list says.
+function useFurther(path, first, pages) {
+  const nothing = { path, items: [], next: first?.next, error: null };
+  const [further, setFurther] = useState(nothing);
+  useEffect(() => {
+    if (!first || pages === 0) return undefined;
+    const ended = new AbortController();
+    const load = async () => {
+      const all = { path, items: [], next: first.next, error: null };
+      for (let page = 0; page < pages && all.next; page += 1) {
+        const answer = await get(path + "&" + new URLSearchParams({ cursor: all.next }), { signal: ended.signal });
+        all.items.push(...answer.items);
+        all.next = answer.next;
+      }
+      return all;
+    };
+    load().then(setFurther, (error) => {
+      if (!ended.signal.aborted) setFurther((before) => ({ ...(before.path === path ? before : nothing), error }));
+    });
+    return () => ended.abort();
+  }, [path, first, pages]);
+  return pages > 0 && further.path === path ? further : nothing;
+}
+
 const worn = (value) => (value === null || value === undefined ? "–" : t(value ? "worn.yes" : "worn.no"));
 
 export function DevicesPage() {
-  const [search, setSearch] = useState("");
-  const [wanted, setWanted] = useState({ search: "", state: "" });
-  const [more, setMore] = useState({ key: "", items: [], next: null, error: null });
+  const [search, setSearch] = useState(kept.wanted.search);
+  const [wanted, setWanted] = useState(kept.wanted);
+  kept.wanted = wanted;
+  const want = (change) => setWanted((before) => ({ ...before, pages: 0, ...change(before) }));
   useEffect(() => {
-    const timer = setTimeout(() => setWanted((before) => ({ ...before, search: search.trim() })), TYPING_MS);
+    if (search.trim() === wanted.search) return undefined;
+    const timer = setTimeout(() => want(() => ({ search: search.trim() })), TYPING_MS);
     return () => clearTimeout(timer);
   }, [search]);
-  const key = query({ ...wanted, limit: PAGE_ROWS });
-  const loaded = useLoaded("/devices" + key, EVERY_MS);
-  const further = more.key === key ? more : { items: [], next: loaded.data?.next, error: null };
+  const path = "/devices" + query({ search: wanted.search, state: wanted.state, limit: PAGE_ROWS });
+  const loaded = useLoaded(path, EVERY_MS);
+  const further = useFurther(path, loaded.data, wanted.pages);
   const items = [...(loaded.data?.items ?? []), ...further.items];
-  const loadMore = async () => {
-    try {
-      const page = await get("/devices" + query({ ...wanted, limit: PAGE_ROWS, cursor: further.next }));
-      setMore({ key, items: [...further.items, ...page.items], next: page.next, error: null });
-    } catch (error) {
-      setMore({ key, items: further.items, next: further.next, error });
-    }
+  const isBack = kept.top > 0 && items.length > 0 && (items.length >= kept.rows || !further.next);
+  useEffect(() => {
+    if (!isBack) return;
+    scrollTo(0, kept.top);
+    kept.top = 0;
+  }, [isBack]);
+  const leave = (event) => {
+    if (event.target.closest("a")) Object.assign(kept, { rows: items.length, top: scrollY });
   };
   return html`
     <div class="page-head"><h1 tabindex="-1">${t("page.devices")}</h1>
@@ -55,13 +85,13 @@ export function DevicesPage() {
       <input data-search type="search" value=${search} placeholder=${t("devices.search")} aria-label=${t("devices.search")}
         onInput=${(event) => setSearch(event.target.value)} />
       <div class="chips">${STATES.map((name) => html`<button key=${name} type="button" class=${"chip " + name} aria-pressed=${wanted.state === name}
-        onClick=${() => setWanted((before) => ({ ...before, state: before.state === name ? "" : name }))}>${t("device." + name)}</button>`)}</div>
+        onClick=${() => want(({ state }) => ({ state: state === name ? "" : name }))}>${t("device." + name)}</button>`)}</div>
     </div>
     ${loaded.error && !loaded.data && html`<${Failed} error=${loaded.error} retry=${loaded.again} />`}
     ${loaded.loading && html`<div class="skeleton" aria-hidden="true"><i></i><i></i><i></i></div>`}
     ${loaded.data && items.length === 0 && html`<${Nothing} icon="devices" title=${t(wanted.search || wanted.state ? "devices.none_found" : "devices.none")}
       >${t(wanted.search || wanted.state ? "devices.none_found_text" : "devices.none_text")}<//>`}
-    ${items.length > 0 && html`<div class="table-box"><table class="table devices">
+    ${items.length > 0 && html`<div class="table-box"><table class="table devices" onClick=${leave}>
       <thead><tr><th scope="col">${t("devices.wearer")}</th><th scope="col">${t("devices.state")}</th><th scope="col">${t("devices.battery")}</th>
         <th scope="col">${t("devices.worn")}</th><th scope="col">${t("devices.seen")}</th><th scope="col">${t("devices.alerts")}</th></tr></thead>
       <tbody>${items.map((device) => html`<tr key=${device.device_sn}>
@@ -73,8 +103,8 @@ export function DevicesPage() {
         <td data-name=${t("devices.seen")}>${device.last_seen_at ? html`<${Ago} at=${device.last_seen_at} />` : "–"}</td>
         <td data-name=${t("devices.alerts")}>${device.open_alerts ? html`<span class="tally">${number(device.open_alerts)}</span>` : html`<span class="dim">0</span>`}</td>
       </tr>`)}</tbody></table></div>`}
-    ${further.error && html`<${Failed} error=${further.error} retry=${loadMore} />`}
-    ${further.next && !further.error && html`<button type="button" class="more" onClick=${loadMore}>${t("devices.more")}</button>`}`;
+    ${further.error && html`<${Failed} error=${further.error} retry=${loaded.again} />`}
+    ${further.next && !further.error && html`<button type="button" class="more" onClick=${() => want(({ pages }) => ({ pages: pages + 1 }))}>${t("devices.more")}</button>`}`;
 }
 
 export { worn };

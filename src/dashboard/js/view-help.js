@@ -1,11 +1,12 @@
 // The shortcuts, by "?".
-import { html, signal, useEffect, useRef } from "./lib.js";
+import { effect, html, signal, useEffect, useRef } from "./lib.js";
 import { t } from "./i18n.js";
 import { focusBack, holdKeys } from "./keys.js";
 import { shortcutsOn } from "./prefs.js";
 import { state } from "./session.js";
 
 export const helpOpen = signal(false);
+effect(() => { if (state.value === "out") helpOpen.value = false; });
 
 const KEYS = [
   [["j", "k"], "keys.move"], [["Enter"], "keys.open"], [["a"], "keys.acknowledge"], [["c"], "keys.comment"],

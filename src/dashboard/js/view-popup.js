@@ -8,6 +8,7 @@ import { clock, instant, joined, kindOf, metric, place, span, times, who } from 
 import { count, t } from "./i18n.js";
 import { focusBack, holdKeys } from "./keys.js";
 import { go } from "./router.js";
+import { state as signedIn } from "./session.js";
 import { blocked } from "./sound.js";
 import { isLate, lateness } from "./view-alert-row.js";
 import { Icon, Since } from "./view-parts.js";
@@ -32,6 +33,13 @@ export function restore() {
 
 effect(() => {
   if (current.value === null && waiting.value.length > 0) current.value = waiting.value[0].alert_id;
+});
+
+// What one person has put aside, or had in front, is not so for whoever signs in next.
+effect(() => {
+  if (signedIn.value !== "out") return;
+  aside.value = new Set();
+  current.value = null;
 });
 
 function next() {
@@ -75,6 +83,8 @@ function Box({ id }) {
   useEffect(() => {
     const before = document.activeElement;
     const dialog = box.current;
+    // Gone before it was drawn: the next one must not wait behind it.
+    if (!dialog) return next();
     dialog.showModal();
     dialog.focus();
     let armed = false;

@@ -1,9 +1,10 @@
 // New alerts that are no emergencies, said on the other pages too, so that they have been seen.
-import { html, signal } from "./lib.js";
+import { effect, html, signal } from "./lib.js";
 import { isEmergency, onChanges } from "./alert-store.js";
 import { joined, kindOf, who } from "./format.js";
 import { count, t } from "./i18n.js";
 import { href, route } from "./router.js";
+import { state } from "./session.js";
 import { Severity } from "./view-parts.js";
 
 const SHOWN_MS = 8000;
@@ -20,8 +21,15 @@ onChanges((frames) => {
   more.value += Math.max(0, all.length - AT_ONCE_MAX);
   toasts.value = all.slice(-AT_ONCE_MAX);
   clearTimeout(timer);
-  timer = setTimeout(() => { toasts.value = []; more.value = 0; }, SHOWN_MS);
+  timer = setTimeout(forget, SHOWN_MS);
 });
+
+function forget() {
+  toasts.value = [];
+  more.value = 0;
+}
+
+effect(() => { if (state.value === "out") forget(); });
 
 export function Toasts() {
   if (toasts.value.length === 0 || route.value.page === "alerts") return null;
