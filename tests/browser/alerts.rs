@@ -139,3 +139,27 @@ fn an_alert_is_commented_and_resolved_with_an_outcome_and_its_timeline_tells_it_
     assert_eq!(stored["state"], "resolved");
     assert_eq!(stored["outcome"], "false_alarm");
 }
+
+#[test]
+fn a_comment_that_is_sent_twice_at_once_is_one_comment() {
+    let scene = Scene::start();
+    let page = scene.operator();
+    let answer = scene.post("/upload_common_event", &super::scene::event("W1", "GEOFENCE_EXIT"));
+    let alert = answer["alert_id"].as_str().expect("an alert").to_owned();
+    page.show(&format!("alerts/{alert}"));
+    page.until_seen(&format!("[data-detail='{alert}'] .timeline .raised"));
+    let twice =
+        "const form = document.querySelector('form.comment'); form.requestSubmit(); form.requestSubmit()";
+    for (count, note) in [(1, "calling her"), (2, "she is on her way")] {
+        page.until("room for a note", "document.querySelector('.comment textarea').value === ''");
+        page.type_into(".comment textarea", note);
+        page.run(twice);
+        let shown = format!("document.querySelectorAll('.timeline .commented').length >= {count}");
+        page.until("the comment", &shown);
+    }
+    // The first was answered before the second was sent.
+    let (_, stored) = scene.rest(&format!("GET /api/v1/alerts/{alert}"), &Value::Null);
+    let changes = stored["changes"].as_array().expect("changes").iter();
+    let notes: Vec<_> = changes.filter_map(|change| change["note"].as_str()).collect();
+    assert_eq!(notes.iter().filter(|note| **note == "calling her").count(), 1, "{notes:?}");
+}

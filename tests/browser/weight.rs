@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use testkit::scale::figure;
+use testkit::scale::{count, figure};
 
 use super::scene::Scene;
 
@@ -18,16 +18,22 @@ fn every_page_together_weighs_little_and_the_first_view_comes_soon() {
     scene.sos("W1");
     let page = scene.operator();
     page.call("Network.setCacheDisabled", json!({"cacheDisabled": true}));
-    page.reload();
-    page.until_live();
-    page.until_seen("dialog.popup");
     let paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0";
-    page.until("the first paint", &format!("({paint}) > 0"));
-    let first_view = page.eval(paint).as_f64().expect("a time");
+    let view = |_| {
+        page.reload();
+        page.until_live();
+        page.until_seen("dialog.popup");
+        page.until("the first paint", &format!("({paint}) > 0"));
+        page.eval(paint).as_f64().expect("a time")
+    };
+    let mut views: Vec<f64> = (0..count(3, 15)).map(view).collect();
+    views.sort_by(f64::total_cmp);
     let live = page.eval("performance.now()").as_f64().expect("a time");
-    figure("first view, ms", first_view);
+    let (median, worst) = (views[views.len() / 2], views[views.len() - 1]);
+    figure("first view without a cache, median, ms", median);
+    figure("first view without a cache, worst, ms", worst);
     figure("live and the pop-up visible at the latest, ms", live);
-    assert!(first_view < FIRST_VIEW_MAX_MS, "{first_view} ms");
+    assert!(median < FIRST_VIEW_MAX_MS, "{median} ms");
 
     let sizes = "performance.getEntriesByType('resource').filter((entry) => entry.name.includes('/assets/'))\
         .map((entry) => [entry.name, entry.encodedBodySize])";

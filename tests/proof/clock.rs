@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
@@ -14,6 +13,8 @@ use testkit::process::{Process, admin_token, connect, request};
 use testkit::scale::{count, figure, spread};
 use testkit::traffic::{Traffic, bind};
 use testkit::truth::File;
+
+use super::preload;
 
 const WATCHES: [&str; 3] = ["W0", "W1", "W2"];
 const HOUR_S: i64 = 3_600;
@@ -26,22 +27,16 @@ const SERVER_OFF_S: [i64; 4] = [HOUR_S, 0, -HOUR_S, 0];
 /// A clock that the test sets.
 struct MachineClock {
     dir: tempfile::TempDir,
+    shim: PathBuf,
     offset: std::fs::File,
 }
 
 impl MachineClock {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/proof/clock/shim.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&dir.path().join("shim.so"), &source])
-            .arg("-ldl")
-            .output()
-            .expect("a C compiler");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let shim = preload::build("tests/proof/clock/shim.c", dir.path());
         let offset = std::fs::File::create(dir.path().join("offset")).expect("a file");
-        let clock = Self { dir, offset };
+        let clock = Self { dir, shim, offset };
         clock.set(0);
         clock
     }
@@ -57,7 +52,7 @@ impl MachineClock {
 
     fn start(&self, data_dir: &Path) -> Process {
         Process::start_adjusted(data_dir, |command| {
-            command.env("LD_PRELOAD", self.dir.path().join("shim.so")).env("SHIM_CLOCK_OFFSET", self.path());
+            command.env("LD_PRELOAD", &self.shim).env("SHIM_CLOCK_OFFSET", self.path());
         })
     }
 }

@@ -23,6 +23,7 @@ mod pg_outage;
 mod pg_scene;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod preload;
 mod shutdown;
 mod simulation;
 #[cfg(feature = "postgres")]

@@ -25,6 +25,8 @@ struct Asked {
     flushes: usize,
     /// Frames before the first that a client resumes behind.
     before_alert: Option<usize>,
+    /// Why the writer said that it ends.
+    farewell: Option<Farewell>,
 }
 
 /// Counts what is fed and how often it is flushed.
@@ -65,21 +67,25 @@ impl sink::Sink<SocketFrame> for Counting {
     }
 }
 
+/// A writer, and what its sink is asked to do.
+fn counting() -> (Writer<Counting>, Rc<RefCell<Asked>>) {
+    let asked = Rc::new(RefCell::new(Asked::default()));
+    let goodbye = asked.clone();
+    let writer = Writer {
+        sink: Counting(asked.clone()),
+        goodbye: Box::new(move |farewell| goodbye.borrow_mut().farewell = Some(farewell)),
+        stall: Duration::from_secs(10),
+        metrics: Arc::new(Metrics::register().0),
+    };
+    (writer, asked)
+}
+
 #[actix_web::test]
 async fn a_hand_over_of_many_frames_leaves_in_one_write() {
     let mut history = History::default();
     let frames: Vec<Arc<Frame>> =
         (0..256).map(|_| Arc::new(Frame::new(&history.raise("w1", "c1", Severity::High)))).collect();
-    let asked = Rc::new(RefCell::new(Asked::default()));
-    let metrics = Arc::new(Metrics::register().0);
-    let said = Rc::new(RefCell::new(None));
-    let goodbye = said.clone();
-    let writer = Writer {
-        sink: Counting(asked.clone()),
-        goodbye: Box::new(move |farewell| *goodbye.borrow_mut() = Some(farewell)),
-        stall: Duration::from_secs(10),
-        metrics,
-    };
+    let (writer, asked) = counting();
     let (outgoing, to_write) = mpsc::channel(4);
     let (_close_now, closing) = oneshot::channel();
     let reports = RefCell::new(Vec::new());
@@ -90,7 +96,7 @@ async fn a_hand_over_of_many_frames_leaves_in_one_write() {
         reports.borrow_mut().push((written, frames, flushes));
     });
     assert_eq!(writing.await, Farewell::SHUTDOWN);
-    assert_eq!(*said.borrow(), Some(Farewell::SHUTDOWN));
+    assert_eq!(asked.borrow().farewell, Some(Farewell::SHUTDOWN));
     assert_eq!(*reports.borrow(), [(Written::HandOver { subscription: 1, cursor: 256 }, 256, 1)]);
 }
 
@@ -104,16 +110,7 @@ async fn an_alert_overtakes_the_vital_signs_that_are_being_written() {
         worn: true,
     };
     let frame = Arc::new(Frame::new(&History::default().raise("w1", "c1", Severity::Critical)));
-    let asked = Rc::new(RefCell::new(Asked::default()));
-    let metrics = Arc::new(Metrics::register().0);
-    let said = Rc::new(RefCell::new(None));
-    let goodbye = said.clone();
-    let writer = Writer {
-        sink: Counting(asked.clone()),
-        goodbye: Box::new(move |farewell| *goodbye.borrow_mut() = Some(farewell)),
-        stall: Duration::from_secs(10),
-        metrics,
-    };
+    let (writer, asked) = counting();
     let (outgoing, to_write) = mpsc::channel(4);
     let (close_now, closing) = oneshot::channel();
     outgoing.try_send(Outgoing::Vitals((0..1_000).map(|number| Arc::new(vitals(number))).collect())).unwrap();
@@ -129,5 +126,5 @@ async fn an_alert_overtakes_the_vital_signs_that_are_being_written() {
     assert_eq!(writing.await, Farewell::SHUTDOWN);
     assert_eq!(asked.borrow().before_alert, Some(VITALS_AT_ONCE));
     assert_eq!(*reports.borrow(), [Written::HandOver { subscription: 1, cursor: 1 }, Written::Vitals]);
-    assert_eq!((asked.borrow().frames, *said.borrow()), (1_001, Some(Farewell::SHUTDOWN)));
+    assert_eq!((asked.borrow().frames, asked.borrow().farewell), (1_001, Some(Farewell::SHUTDOWN)));
 }

@@ -11,8 +11,17 @@ const PAUSE_MS = 700;
 const commandId = () => "page-" + Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("-");
 const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
 
+// What is under way, by what it is: the same once more, by a second click or key, is not a second command.
+const underWay = new Map();
+
 // Answers `{done: true}`, or `{done: false, text, first}` with who was first.
-export async function act(alertId, verb, body = {}) {
+export function act(alertId, verb, body = {}) {
+  const key = JSON.stringify([alertId, verb, body]);
+  if (!underWay.has(key)) underWay.set(key, send(alertId, verb, body).finally(() => underWay.delete(key)));
+  return underWay.get(key);
+}
+
+async function send(alertId, verb, body) {
   const path = "/alerts/" + encodeURIComponent(alertId) + "/" + verb;
   const command = { ...body, command_id: commandId() };
   for (let attempt = 1; ; attempt += 1) {

@@ -1,13 +1,15 @@
 //! The C library's calls to the disk, recorded and made to fail: see `shim.c`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use testkit::process::Process;
+
+use crate::preload;
 
 /// A disk that fails when told to.
 pub struct Disk {
     dir: tempfile::TempDir,
+    shim: PathBuf,
 }
 
 /// What may be wrong with it.
@@ -32,22 +34,15 @@ impl Disk {
     /// Compiles the shim.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/proof/disk/shim.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&dir.path().join("shim.so"), &source])
-            .arg("-ldl")
-            .output()
-            .expect("a C compiler");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        Self { dir }
+        let shim = preload::build("tests/proof/disk/shim.c", dir.path());
+        Self { dir, shim }
     }
 
     /// A server on this disk. Small logs, so that all that happens to them happens often.
     pub fn start(&self, data_dir: &Path, settings: &[&str]) -> Process {
         Process::start_adjusted(data_dir, |command| {
             command
-                .env("LD_PRELOAD", self.dir.path().join("shim.so"))
+                .env("LD_PRELOAD", &self.shim)
                 .env("SHIM_DISK_FAULTS", self.dir.path())
                 .env("SHIM_DISK_LOG", self.recording())
                 .args([
