@@ -163,8 +163,8 @@ pub struct StorageConfig {
     /// A transaction that PostgreSQL has not committed within this goes into the spool, and what waits
     /// behind it, milliseconds.
     pub postgres_commit_limit_ms: u64,
-    /// Size of the file that stands in for PostgreSQL while it is away, bytes. Beyond it reports are
-    /// refused; the last eighth is for emergencies.
+    /// Size of the file that stands in for PostgreSQL while it is away, and its log, bytes. Beyond it
+    /// reports are refused; the last eighth is for emergencies.
     pub spool_max_bytes: u64,
     /// Beside PostgreSQL, events that raised no alert, and vital signs, are mirrored for so long, hours.
     pub mirror_hours: u32,

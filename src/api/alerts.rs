@@ -104,7 +104,7 @@ pub async fn get(
     });
     match found.await? {
         Some(alert) => Ok(HttpResponse::Ok().json(alert)),
-        None => Err(Problem::not_found(WHAT)),
+        None => Err(not_found(&state)),
     }
 }
 
@@ -244,11 +244,15 @@ fn not_stored() -> Problem {
 async fn find(state: &ApiState, scope: &Scope, id: AlertId) -> Result<Alert, Problem> {
     let scope = scope.clone();
     let found = state.readers.read(move |conn| alerts::get(conn, &scope, id)).await?;
-    // While not everything can be read, what is not found may exist all the same.
-    found.ok_or_else(|| match state.readers.is_incomplete() {
+    found.ok_or_else(|| not_found(state))
+}
+
+/// While not everything can be read, what is not found may exist all the same.
+fn not_found(state: &ApiState) -> Problem {
+    match state.readers.is_incomplete() {
         true => Problem::unavailable("incomplete", "not every alert can be read now; try again"),
         false => Problem::not_found(WHAT),
-    })
+    }
 }
 
 fn text(field: &str, text: String, chars_max: usize) -> Result<Box<str>, Problem> {

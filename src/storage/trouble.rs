@@ -4,7 +4,7 @@
 use super::database::StorageError;
 use crate::supervision::outage::OutageKind;
 
-const TEXTS: [(&str, OutageKind); 8] = [
+const TEXTS: [(&str, OutageKind); 9] = [
     ("database or disk is full", OutageKind::DiskFull),
     ("disk I/O error", OutageKind::DiskError),
     ("large file support is disabled", OutageKind::DiskError),
@@ -12,6 +12,7 @@ const TEXTS: [(&str, OutageKind); 8] = [
     ("unable to open database file", OutageKind::NotWritable),
     ("access permission denied", OutageKind::NotWritable),
     ("database disk image is malformed", OutageKind::Damaged),
+    ("malformed database schema", OutageKind::Damaged),
     ("file is not a database", OutageKind::Damaged),
 ];
 

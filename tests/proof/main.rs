@@ -29,7 +29,15 @@ mod simulation;
 #[cfg(feature = "postgres")]
 mod spool;
 #[cfg(feature = "postgres")]
+mod spool_bound;
+#[cfg(feature = "postgres")]
 mod spool_damage;
 #[cfg(feature = "postgres")]
+mod spool_race;
+#[cfg(feature = "postgres")]
 mod spool_rate;
+#[cfg(feature = "postgres")]
+mod spool_salvage;
+#[cfg(feature = "postgres")]
+mod spool_tail;
 mod watches;

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use testkit::DEADLINE;
 use testkit::cluster::free_port;
 use testkit::dashboard::{Dashboard, assert_told_the_log};
-use testkit::process::{Process, Starting, admin_token, connect, pass};
+use testkit::process::{Process, Starting, admin_token, connect, pass, request};
+use testkit::proxy::Way;
 use testkit::scale::{count, figure, spread};
 use testkit::traffic::{Traffic, bind};
 use testkit::truth::File;
 
-use super::pg_scene::{Scene, WATCHES, assert_kept, until_caught_up};
+use super::pg_scene::{Scene, WATCHES, assert_kept, sos, until_caught_up};
+use super::spool::{until_mirroring, until_spooling};
 
 const NGINX: &str = "/usr/sbin/nginx";
 
@@ -91,6 +93,14 @@ impl Nginx {
         }
         (failed, turned_away)
     }
+
+    /// Every request that a server had accepted was answered; how many came in between.
+    fn assert_none_failed(&self) -> usize {
+        let (failed, turned_away) = self.failed_and_turned_away();
+        let first = &failed[..failed.len().min(3)];
+        assert!(failed.is_empty(), "{} accepted requests failed: {first:?}", failed.len());
+        turned_away
+    }
 }
 
 impl Drop for Nginx {
@@ -114,11 +124,37 @@ impl Place {
     }
 
     fn spawn(&self, settings: &[String]) -> Starting {
+        Self::spawn_in(self.dir.path(), self.addr, settings)
+    }
+
+    fn spawn_in(dir: &Path, addr: SocketAddr, settings: &[String]) -> Starting {
         let more = ["telemetry.log=error", "storage.postgres_lock_timeout_ms=60000"];
         let settings = settings.iter().map(String::as_str).chain(more);
         let more: Vec<&str> = settings.flat_map(|setting| ["--set", setting]).collect();
-        Starting::spawn_at(self.dir.path(), self.addr, &more)
+        Starting::spawn_at(dir, addr, &more)
     }
+}
+
+/// From now on each line of the log says which session has written it.
+fn sign_rows(file: &mut File) {
+    for statement in [
+        "ALTER TABLE alert_change ADD COLUMN written_by INTEGER",
+        "CREATE FUNCTION sign() RETURNS trigger LANGUAGE plpgsql \
+         AS $$ BEGIN NEW.written_by := pg_backend_pid(); RETURN NEW; END $$",
+        "CREATE TRIGGER sign BEFORE INSERT ON alert_change FOR EACH ROW EXECUTE FUNCTION sign()",
+    ] {
+        file.execute(statement);
+    }
+}
+
+/// Never did two write; how many sessions did.
+fn one_after_the_other(file: &mut File) -> usize {
+    let mut writers =
+        file.texts("SELECT coalesce(written_by, 0) AS value FROM alert_change ORDER BY change_offset");
+    writers.dedup();
+    let distinct: std::collections::HashSet<&String> = writers.iter().collect();
+    assert_eq!(distinct.len(), writers.len(), "nobody wrote before and after another: {writers:?}");
+    writers.len()
 }
 
 /// Waits until somebody waits for the lease.
@@ -153,15 +189,7 @@ fn behind_nginx_a_new_server_takes_over_and_every_accepted_request_is_answered()
     let token = admin_token(places[0].dir.path());
     bind(process.addr, &token, &WATCHES);
     let mut file = File::of(scene.dir.path());
-    // Each row says which session has written it.
-    for statement in [
-        "ALTER TABLE alert_change ADD COLUMN written_by INTEGER",
-        "CREATE FUNCTION sign() RETURNS trigger LANGUAGE plpgsql \
-         AS $$ BEGIN NEW.written_by := pg_backend_pid(); RETURN NEW; END $$",
-        "CREATE TRIGGER sign BEFORE INSERT ON alert_change FOR EACH ROW EXECUTE FUNCTION sign()",
-    ] {
-        file.execute(statement);
-    }
+    sign_rows(&mut file);
     let traffic = &scene.traffic;
     let dashboard = Dashboard::start(&token);
     traffic.point_to(Some(nginx.addr));
@@ -190,19 +218,8 @@ fn behind_nginx_a_new_server_takes_over_and_every_accepted_request_is_answered()
     assert_kept(traffic, &WATCHES, &mut file);
     let told = assert_told_the_log(&dashboard.finish(), &mut file);
     assert_eq!(told.gaps, 0, "screens go on where they were");
-    let mut writers =
-        file.texts("SELECT coalesce(written_by, 0) AS value FROM alert_change ORDER BY change_offset");
-    writers.dedup();
-    let distinct: std::collections::HashSet<&String> = writers.iter().collect();
-    assert_eq!(distinct.len(), writers.len(), "nobody wrote before and after another: {writers:?}");
-    assert!(writers.len() > hand_overs / 2, "each had something to write: {writers:?}");
-    let (failed, turned_away) = nginx.failed_and_turned_away();
-    assert!(
-        failed.is_empty(),
-        "{} accepted requests failed: {:?}",
-        failed.len(),
-        &failed[..failed.len().min(3)]
-    );
+    assert!(one_after_the_other(&mut file) > hand_overs / 2, "each had something to write");
+    let turned_away = nginx.assert_none_failed();
     let record = traffic.record();
     assert_eq!(record.unanswered, 0, "nginx answers everything");
 
@@ -211,4 +228,109 @@ fn behind_nginx_a_new_server_takes_over_and_every_accepted_request_is_answered()
     });
     figure("hand-over behind nginx: requests that came in between, and were told to come again", turned_away);
     figure("hand-over behind nginx: SIGTERM to the next one listening", spread(&away));
+}
+
+/// What the old one has spooled is in its data directory, and the next one is started there.
+#[test]
+fn while_it_spools_the_next_server_takes_over_the_data_directory_and_hands_on() {
+    let hand_overs = count(2, 50);
+    let scene = Scene::new();
+    let settings = Scene::settings(&scene.proxy);
+    // One directory, two ports.
+    let (first, second) = (Place::new(), Place::new());
+    let addrs = [first.addr, second.addr];
+    let start = |at: usize| Place::spawn_in(first.dir.path(), addrs[at % 2], &settings).listening();
+    let nginx = Nginx::start(addrs);
+    let process = start(0);
+    let token = admin_token(first.dir.path());
+    bind(process.addr, &token, &WATCHES);
+    let mut file = File::of(scene.dir.path());
+    sign_rows(&mut file);
+    let traffic = &scene.traffic;
+    let dashboard = Dashboard::start(&token);
+    traffic.point_to(Some(nginx.addr));
+    dashboard.point_to(Some(nginx.addr));
+    let mut present = Some(process);
+    under_load(traffic, &token, || {
+        for hand_over in 1..=hand_overs {
+            traffic.until(40);
+            scene.proxy.set(Way::Cut);
+            traffic.until(40);
+            let process = present.take().expect("a server");
+            until_spooling(&process, true);
+            process.signal("-TERM");
+            assert_eq!(process.wait(), (Some(0), String::new()), "nothing was left undone");
+            // PostgreSQL is back before the next one is, or comes back to it.
+            let back_first = hand_over % 2 == 0;
+            if back_first {
+                scene.proxy.set(Way::Open);
+            }
+            let process = start(hand_over);
+            traffic.until(40);
+            scene.proxy.set(Way::Open);
+            until_mirroring(&process);
+            present = Some(process);
+        }
+        traffic.until(40);
+        traffic.stop();
+        let addr = present.as_ref().expect("a server").addr;
+        until_caught_up(addr, &token, traffic, &mut file);
+        dashboard.until(file.number("SELECT max(change_offset) FROM alert_change"));
+    });
+    let process = present.take().expect("a server");
+    process.signal("-TERM");
+    assert_eq!(process.wait(), (Some(0), String::new()));
+
+    assert_kept(traffic, &WATCHES, &mut file);
+    let told = assert_told_the_log(&dashboard.finish(), &mut file);
+    assert_eq!(told.gaps, 0, "screens go on where they were");
+    one_after_the_other(&mut file);
+    let turned_away = nginx.assert_none_failed();
+    assert_eq!(traffic.record().unanswered, 0, "nginx answers everything");
+    figure("hand-over behind nginx while it spools: servers, items answered 200, turned away in between", {
+        format!("{hand_overs}, {}, {turned_away}", traffic.answered())
+    });
+}
+
+/// Another data directory has nothing of it: what was spooled waits in its own, for a server that is started
+/// there, and follows what the other one has written.
+#[test]
+fn what_was_spooled_waits_for_a_server_in_its_own_directory() {
+    let scene = Scene::new();
+    let settings = Scene::settings(&scene.proxy);
+    let (old, new) = (Place::new(), Place::new());
+    let post = |process: &Process, device: &str| {
+        let mut stream = connect(process.addr).expect("the server is up");
+        let answer = request(&mut stream, "POST /upload_common_event", &sos(device)).expect("an answer");
+        assert_eq!(answer.0, 200, "{device}: {}", answer.1);
+    };
+    let stop = |process: Process| {
+        process.signal("-TERM");
+        assert_eq!(process.wait(), (Some(0), String::new()));
+    };
+    let process = old.spawn(&settings).listening();
+    post(&process, "stored");
+    until_mirroring(&process);
+    scene.proxy.set(Way::Cut);
+    for device in ["spooled", "both"] {
+        post(&process, device);
+    }
+    stop(process);
+    scene.proxy.set(Way::Open);
+    let process = new.spawn(&settings).listening();
+    for device in ["meanwhile", "both"] {
+        post(&process, device);
+    }
+    until_mirroring(&process);
+    stop(process);
+    let mut file = File::of(scene.dir.path());
+    let devices = "SELECT DISTINCT device_sn AS value FROM event ORDER BY device_sn";
+    assert_eq!(file.texts(devices), ["both", "meanwhile", "stored"], "what was spooled waits");
+    let process = old.spawn(&settings).listening();
+    until_mirroring(&process);
+    stop(process);
+    assert_eq!(file.texts(devices), ["both", "meanwhile", "spooled", "stored"]);
+    let open = "SELECT device_sn AS value FROM alert WHERE is_open ORDER BY device_sn";
+    assert_eq!(file.texts(open), ["both", "meanwhile", "spooled", "stored"], "one alert of each");
+    file.assert_consistent();
 }

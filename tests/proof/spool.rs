@@ -11,7 +11,7 @@ use testkit::bodies::{event, sos};
 use testkit::cluster::Cluster;
 use testkit::dashboard::{Dashboard, assert_told_the_log};
 use testkit::database;
-use testkit::process::{Process, admin_token, connect, pass, request, request_as};
+use testkit::process::{Process, admin_token, connect, request, request_as};
 use testkit::scale::{count, figure};
 use testkit::traffic::Traffic;
 use testkit::truth::File;
@@ -317,39 +317,6 @@ fn a_row_that_postgres_refuses_is_quarantined_and_its_neighbours_are_stored() {
     assert!(kept[0].contains(r#""device_sn":"b""#) && kept[1].contains(r#""device_sn":"e""#), "{kept:?}");
     let reasons = file.texts("SELECT reason AS value FROM quarantine");
     assert!(reasons.iter().all(|reason| reason.contains("odd")), "{reasons:?}");
-}
-
-#[test]
-fn a_full_spool_refuses_all_but_emergencies_and_goes_on_by_itself() {
-    let mut scene = Scene::new();
-    let process = scene.start_with(&["storage.spool_max_bytes=2000000"]);
-    assert_eq!(post(&process, &sos("first", 0)).0, 200);
-    scene.cluster.stop("-INT");
-    let filler = "x".repeat(20_000);
-    let mut answered = 0;
-    let begun = Instant::now();
-    let refused = loop {
-        let (status, answer) =
-            post(&process, &event("filler", "CALL_STATE", &format!("{answered} {filler}"), 0));
-        match status {
-            200 => answered += 1,
-            _ => break (status, answer),
-        }
-        assert!(begun.elapsed() < DEADLINE, "it is full some time");
-    };
-    assert_eq!(refused.0, 503, "{}", refused.1);
-    assert!(answered > 10);
-    assert_eq!(post(&process, &sos("emergency", 0)).0, 200, "the last of the room");
-    scene.cluster.go_on();
-    until_mirroring(&process);
-    let begun = Instant::now();
-    while post(&process, &event("after", "CALL_STATE", "1", 0)).0 != 200 {
-        assert!(begun.elapsed() < DEADLINE, "it takes reports again");
-        pass(Duration::from_millis(20));
-    }
-    let mut file = scene.settle(process);
-    assert_eq!(file.number("SELECT count(*) FROM event WHERE device_sn = 'filler'"), answered);
-    assert_eq!(file.number("SELECT count(*) FROM alert"), 2);
 }
 
 /// Whatever breaks once or twice on the way to PostgreSQL and back: nothing is lost, and it ends in order.

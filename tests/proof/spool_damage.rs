@@ -11,17 +11,18 @@ use watchpost::config::StorageConfig;
 use watchpost::domain::time::UtcMillis;
 use watchpost::storage::command::Command;
 use watchpost::storage::commit::WriteToken;
-use watchpost::storage::database::Conn;
+use watchpost::storage::database::{Conn, Database};
 use watchpost::storage::migrate;
 
-use super::spool::{Scene, post, until_spooling};
+use super::spool::{Scene, post};
+use super::spool_salvage::spool_owners;
 
 /// Reports that only the file has.
 const SPOOLED: i64 = 60;
 /// Turns of the writer within which a spool of that size is handed on.
 const TURNS: usize = 4_000;
 
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
     for name in ["standby.db", "standby.db-wal"] {
         if from.join(name).exists() {
@@ -30,8 +31,38 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+/// A copy of a data directory with a copy of the database of its own.
+pub fn copy_of(scene: &Scene, from: &Path, name: &str) -> (StorageConfig, tempfile::TempDir) {
+    let mut admin = Conn::establish(&scene.cluster.url("template1")).expect("a connection");
+    diesel::sql_query(format!("CREATE DATABASE {name} TEMPLATE postgres"))
+        .execute(&mut admin)
+        .expect("a database");
+    let dir = tempfile::tempdir().expect("a directory");
+    copy_dir(from, dir.path());
+    testkit::database::note_url(dir.path(), &scene.cluster.url(name));
+    let config = StorageConfig {
+        data_dir: dir.path().into(),
+        database_url: scene.cluster.url(name),
+        postgres_commit_limit_ms: 10_000,
+        ..StorageConfig::default()
+    };
+    (config, dir)
+}
+
+/// Starts with a database that is not there.
+pub fn start_alone(config: &StorageConfig) -> Result<Database, String> {
+    let nowhere = StorageConfig {
+        // Nobody listens on the first port.
+        database_url: "postgres://nobody@127.0.0.1:1/nothing".into(),
+        ..config.clone()
+    };
+    let now = UtcMillis(chrono::Utc::now().timestamp_millis());
+    let started = migrate::prepare_server(&nowhere, &[], now);
+    started.map(|(database, _)| database).map_err(|err| err.to_string())
+}
+
 /// Starts on a damaged file with PostgreSQL there, and hands on what there is.
-fn hand_on(config: &StorageConfig) -> Result<(), String> {
+pub fn hand_on(config: &StorageConfig) -> Result<(), String> {
     let now = UtcMillis(chrono::Utc::now().timestamp_millis());
     let (database, _) = migrate::prepare_server(config, &[], now).map_err(|err| err.to_string())?;
     let mut token = WriteToken::open(&database).map_err(|err| err.to_string())?;
@@ -54,23 +85,15 @@ fn a_damaged_spool_is_noticed_and_what_can_be_read_of_it_is_kept() {
     for number in 0..20 {
         assert_eq!(post(&process, &event("before", "CALL_STATE", &number.to_string(), number)).0, 200);
     }
-    scene.cluster.stop("-INT");
+    spool_owners(&mut scene, &process);
     for number in 0..SPOOLED {
         assert_eq!(post(&process, &event("spooled", "CALL_STATE", &number.to_string(), number)).0, 200);
     }
-    until_spooling(&process, true);
     process.kill();
     scene.cluster.go_on();
     let (mut aside, mut whole, mut stored) = (0, 0, 0);
     for image in 0..images {
-        // Each has a copy of the database of its own.
-        let name = format!("image_{image}");
-        let mut admin = Conn::establish(&scene.cluster.url("template1")).expect("a connection");
-        diesel::sql_query(format!("CREATE DATABASE {name} TEMPLATE postgres"))
-            .execute(&mut admin)
-            .expect("a database");
-        let dir = tempfile::tempdir().expect("a directory");
-        copy_dir(scene.path(), dir.path());
+        let (config, dir) = copy_of(&scene, scene.path(), &format!("image_{image}"));
         let victim = match image % 3 {
             0 => "standby.db",
             _ => "standby.db-wal",
@@ -93,17 +116,10 @@ fn a_damaged_spool_is_noticed_and_what_can_be_read_of_it_is_kept() {
         };
         let length = bytes.len();
         std::fs::write(&path, bytes).expect("a damaged file");
-        let config = StorageConfig {
-            data_dir: dir.path().into(),
-            database_url: scene.cluster.url(&name),
-            postgres_commit_limit_ms: 10_000,
-            ..StorageConfig::default()
-        };
         hand_on(&config).unwrap_or_else(|err| panic!("image {image}, {what}: {err}"));
-        testkit::database::note_url(dir.path(), &scene.cluster.url(&name));
         let mut file = File::of(dir.path());
         file.assert_consistent();
-        assert_eq!(file.number("SELECT count(*) FROM event WHERE device_sn = 'before'"), 20, "{what}");
+        assert_eq!(file.number("SELECT count(*) FROM event WHERE device_sn = 'before'"), 21, "{what}");
         let kept = file.number("SELECT count(*) FROM event WHERE device_sn = 'spooled'");
         assert!(kept <= SPOOLED, "{what}");
         let names = std::fs::read_dir(dir.path()).expect("a directory");

@@ -63,9 +63,16 @@ fn copy_all(
             file.batch_execute(&format!("DELETE FROM {table}"))?;
         }
     }
+    let own = |table: &str| match table {
+        "meta" => format!(" WHERE key NOT IN ({OWN_META})"),
+        _ => String::new(),
+    };
+    // What refers to others goes first: for each row that is referred to SQLite looks through all that may.
+    for table in WHOLE.into_iter().rev() {
+        file.batch_execute(&format!("DELETE FROM {table}{}", own(table)))?;
+    }
     for table in WHOLE {
-        let own = if table == "meta" { format!(" WHERE key NOT IN ({OWN_META})") } else { String::new() };
-        file.batch_execute(&format!("DELETE FROM {table}{own}"))?;
+        let own = own(table);
         copy(main, file, table, &format!("SELECT * FROM {table}{own}"))?;
     }
     quarantine(main, file)?;

@@ -20,8 +20,6 @@ use crate::storage::database::{Conn, Database, StorageError};
 
 /// A first session, or a mirror that is brought up to date, may take this.
 pub(super) const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// A part of the spool that is kept free for emergencies: one in so many.
-const RESERVE: u64 = 8;
 /// An import of bindings may take so long for each of them.
 const PER_BINDING: Duration = Duration::from_millis(2);
 
@@ -264,22 +262,6 @@ impl Guarded {
         match self.standby.superseded.load(Ordering::Acquire) {
             true => Err(StorageError::Superseded { name: "the main database".into() }),
             false => Ok(()),
-        }
-    }
-
-    /// The last part is for batches with emergencies.
-    fn refuse_at_the_bound(&mut self, urgent: bool) -> Result<(), StorageError> {
-        let Conn::Sqlite(conn) = &mut self.local.conn else { return Ok(()) };
-        let used = journal::number(
-            conn,
-            "SELECT (page_count - freelist_count) * page_size AS value \
-             FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
-        )?;
-        let (used, max) = (used.unwrap_or(0).unsigned_abs(), self.standby.limits.bytes_max);
-        let bound = if urgent { max } else { max - max / RESERVE };
-        match used < bound {
-            true => Ok(()),
-            false => Err(StorageError::SpoolFull { used, max }),
         }
     }
 

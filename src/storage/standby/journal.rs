@@ -136,6 +136,11 @@ pub fn set_note(conn: &mut SqliteConnection, key: &str, value: &str) -> QueryRes
         .map(|_| ())
 }
 
+pub fn forget_note(conn: &mut SqliteConnection, key: &str) -> QueryResult<()> {
+    let forget = diesel::sql_query("DELETE FROM standby WHERE key = ?").bind::<Text, _>(key);
+    forget.execute(conn).map(|_| ())
+}
+
 /// From now on everything that is written is logged.
 pub fn begin(conn: &mut SqliteConnection) -> QueryResult<()> {
     for table in &TABLES {

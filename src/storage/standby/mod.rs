@@ -10,6 +10,7 @@
 //! was spooled on top of what the main database has.
 
 mod between;
+mod bound;
 mod fill;
 pub(super) mod guarded;
 mod hand_on;
@@ -19,6 +20,7 @@ mod poison;
 mod prune;
 mod rejoin;
 mod remote;
+mod salvage;
 pub(super) mod start;
 mod torn;
 
@@ -231,10 +233,13 @@ impl Standby {
 
     /// Size of the file and its log.
     fn bytes(&self) -> u64 {
+        size(self.file.path()) + self.log_bytes()
+    }
+
+    fn log_bytes(&self) -> u64 {
         let mut log = self.file.path().as_os_str().to_owned();
         log.push("-wal");
-        let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        size(self.file.path()) + size(log.as_ref())
+        size(log.as_ref())
     }
 
     fn set_mode(&self, mode: Mode, error: Option<String>) {
@@ -258,6 +263,10 @@ impl Standby {
             metrics.mirror_stale.set(i64::from(stale));
         }
     }
+}
+
+fn size(path: &std::path::Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

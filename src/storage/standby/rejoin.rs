@@ -64,6 +64,17 @@ pub fn compare(
     if common == last && last >= base {
         return Ok(None);
     }
+    on_top(main, file, common, last).map(Some)
+}
+
+/// What the main database has behind `common`, the last that both have, up to `last`; and what it says of
+/// the alerts that the file has changed since.
+pub fn on_top(
+    main: &mut PgConnection,
+    file: &mut SqliteConnection,
+    common: Offset,
+    last: Offset,
+) -> Result<Conflict, StorageError> {
     let touched: Vec<Line> = diesel::sql_query(format!(
         "SELECT DISTINCT 0 AS change_offset, CAST(alert_id AS TEXT) AS body FROM alert_change \
          WHERE change_offset > {common}"
@@ -83,7 +94,7 @@ pub fn compare(
     .bind::<Text, _>(format!("[{}]", touched.join(",")))
     .load(main)?;
     let texts = |rows: Vec<TextRow>| rows.into_iter().map(|row| row.body).collect();
-    Ok(Some(Conflict { common, last, changes: texts(changes), alerts: texts(alerts) }))
+    Ok(Conflict { common, last, changes: texts(changes), alerts: texts(alerts) })
 }
 
 /// Puts what was spooled on top of what the main database has. Answers the new epoch.

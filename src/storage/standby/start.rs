@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::{FILE, Mode, Standby, fill, guarded, journal, torn};
+use super::{FILE, Mode, Standby, fill, guarded, journal, salvage, torn};
 use crate::config::StorageConfig;
 use crate::domain::rule::Rule;
 use crate::domain::time::UtcMillis;
@@ -17,6 +16,9 @@ use crate::storage::database::{Conn, Database, StorageError};
 use crate::storage::migrate::{self, Opened};
 use crate::storage::schema::meta;
 use crate::supervision::outage::OutageKind;
+
+/// Of the note that says where a damaged file is kept whose spool is still to be taken.
+const SALVAGE: &str = "salvage";
 
 /// What the file says about itself.
 struct Found {
@@ -27,6 +29,8 @@ struct Found {
     unsure: bool,
     /// Which process wrote to the main database when this was up to date.
     holder: Option<String>,
+    /// What a damaged file had spooled is still to be taken from there.
+    salvage: Option<PathBuf>,
 }
 
 /// Prepares a database that may go away, and the file beside it. Without the main database it goes
@@ -41,12 +45,12 @@ pub fn prepare(
         database_url: format!("sqlite:{}", absolute(&config.data_dir).join(FILE).display()),
         ..config.clone()
     })?;
-    let salvaged = put_aside_if_damaged(&file, now)?;
-    let found = look(&file, now)?;
+    let put_aside = put_aside_if_damaged(&file, now)?;
+    let found = look(&file, now, put_aside.as_deref())?;
     let prepared = migrate::prepare(&main, seeds, now);
     let (opened, found) = match prepared {
         Ok(opened) => (Some(opened), found),
-        Err(err @ StorageError::Away { .. }) if found.filled && salvaged.is_none() => {
+        Err(err @ StorageError::Away { .. }) if found.filled && found.salvage.is_none() => {
             tracing::warn!(
                 "{err}; this server starts with what {} knows, and hands on what comes when the \
                  database is back",
@@ -56,25 +60,25 @@ pub fn prepare(
         }
         Err(StorageError::Away { name, message }) => {
             let file = file.name();
-            let message = format!(
-                "{message}; {file} has never been up to date, so this server cannot start without its database"
-            );
+            let why = match &found.salvage {
+                Some(damaged) => format!("what {} holds is not in {file} yet", damaged.display()),
+                None => format!("{file} has never been up to date"),
+            };
+            let message = format!("{message}; {why}, so this server cannot start without its database");
             return Err(StorageError::Away { name, message });
         }
         Err(err) => return Err(err),
     };
     let away = opened.is_none();
     let (mode, opened, unsure) = match opened {
+        Some(opened) if found.salvage.is_some() => {
+            let epoch = salvage(&main, &file, &found, now, config)?;
+            (Mode::Spooling, Opened { epoch: epoch.unwrap_or(opened.epoch), ..opened }, true)
+        }
         Some(opened) if !found.spooling => {
             let known = found.filled && found.holder.is_some() && found.holder == opened.holder_before;
             refresh(&main, &file, now, config, !known)?;
-            match &salvaged {
-                None => (Mode::Mirroring, opened, false),
-                Some(damaged) => {
-                    spool_again(&file, damaged)?;
-                    (Mode::Spooling, opened, true)
-                }
-            }
+            (Mode::Mirroring, opened, false)
         }
         Some(opened) => {
             // Its log goes on in the file.
@@ -124,20 +128,48 @@ fn spooled(file: &Database) -> Result<u64, StorageError> {
     Ok(journal::length(&mut conn)?.unsigned_abs())
 }
 
-fn look(file: &Database, now: UtcMillis) -> Result<Found, StorageError> {
+fn look(file: &Database, now: UtcMillis, put_aside: Option<&Path>) -> Result<Found, StorageError> {
     let opened = migrate::prepare(file, &[], now)?;
     let Conn::Sqlite(mut conn) = file.open_writer()? else {
         return Err(StorageError::Unusable("the standby is no file".into()));
     };
     journal::make(&mut conn)?;
+    if let Some(damaged) = put_aside {
+        // Known until it is done: the main database may be away, or the server killed meanwhile.
+        journal::set_note(&mut conn, SALVAGE, &damaged.to_string_lossy())?;
+    }
     let is = |note: Option<String>, value: &str| note.as_deref() == Some(value);
     Ok(Found {
         opened,
         filled: journal::note(&mut conn, "filled")?.is_some(),
-        spooling: is(journal::note(&mut conn, "mode")?, "spooling"),
+        spooling: is(journal::note(&mut conn, "mode")?, "spooling") || journal::length(&mut conn)? > 0,
         unsure: is(journal::note(&mut conn, "unsure")?, "yes"),
         holder: journal::note(&mut conn, "holder")?,
+        salvage: journal::note(&mut conn, SALVAGE)?.map(PathBuf::from),
     })
+}
+
+/// A file that was damaged begins anew, with what can be read of what it had spooled. Answers the
+/// epoch of its log.
+fn salvage(
+    main: &Database,
+    file: &Database,
+    found: &Found,
+    now: UtcMillis,
+    config: &StorageConfig,
+) -> Result<Option<String>, StorageError> {
+    let quietly = |work: fn(&mut SqliteConnection) -> QueryResult<()>| match file.open_writer()? {
+        Conn::Sqlite(mut conn) => Ok::<_, StorageError>(work(&mut conn)?),
+        Conn::Postgres(_) => Ok(()),
+    };
+    quietly(journal::end)?;
+    refresh(main, file, now, config, true)?;
+    let epoch = match found.salvage.as_ref().filter(|damaged| damaged.exists()) {
+        Some(damaged) => salvage::take(main, file, damaged, now)?,
+        None => None,
+    };
+    quietly(|conn| journal::forget_note(conn, SALVAGE))?;
+    Ok(epoch)
 }
 
 fn refresh(
@@ -202,8 +234,10 @@ fn put_aside_if_damaged(file: &Database, now: UtcMillis) -> Result<Option<PathBu
         PathBuf::from(name)
     };
     // SQLite would go on without what comes after, and without a word.
-    let torn = torn::frames(&beside(file.path(), "-wal")).map_err(failed)?;
-    if torn > 0 {
+    let log = torn::look(&beside(file.path(), "-wal")).map_err(failed)?;
+    let short = torn::short(file.path(), &log).map_err(failed)?;
+    let torn = log.torn;
+    if torn > 0 && short.is_none() {
         for end in ["", "-wal"] {
             std::fs::copy(beside(file.path(), end), beside(&kept, end)).map_err(failed)?;
         }
@@ -214,7 +248,8 @@ fn put_aside_if_damaged(file: &Database, now: UtcMillis) -> Result<Option<PathBu
             kept.display()
         );
     }
-    let Some(fault) = fault(file)? else { return Ok(None) };
+    let fault = short.map_or_else(|| fault(file), |short| Ok(Some(short)))?;
+    let Some(fault) = fault else { return Ok(None) };
     std::fs::rename(file.path(), &kept).map_err(failed)?;
     for end in ["-wal", "-shm"] {
         match std::fs::rename(beside(file.path(), end), beside(&kept, end)) {
@@ -230,6 +265,12 @@ fn put_aside_if_damaged(file: &Database, now: UtcMillis) -> Result<Option<PathBu
     Ok(Some(kept))
 }
 
+/// Besides the notes of the file itself.
+fn is_small(table: &str) -> bool {
+    let known = journal::TABLES.iter().find(|known| known.name == table);
+    known.map_or(table == "standby", |known| known.code < journal::LARGE || table == "alert")
+}
+
 /// What is wrong with the file.
 fn fault(file: &Database) -> Result<Option<String>, StorageError> {
     #[derive(QueryableByName)]
@@ -237,77 +278,32 @@ fn fault(file: &Database) -> Result<Option<String>, StorageError> {
         #[diesel(sql_type = Text)]
         value: String,
     }
-    let check = || -> Result<Vec<Line>, StorageError> {
+    let check = || -> Result<Option<String>, StorageError> {
         let mut conn = file.open_existing()?;
-        Ok(diesel::sql_query("SELECT quick_check AS value FROM pragma_quick_check LIMIT 5")
-            .load(&mut conn)?)
+        let mut ask = |query: &str| -> QueryResult<Option<String>> {
+            let lines: Vec<Line> = diesel::sql_query(query).load(&mut conn)?;
+            Ok(lines.into_iter().map(|line| line.value).find(|value| value != "ok"))
+        };
+        if let Some(fault) = ask("SELECT quick_check AS value FROM pragma_quick_check LIMIT 5")? {
+            return Ok(Some(fault));
+        }
+        // What is small is compared with its indexes too: who is looked up there decides what is stored.
+        let present = "SELECT name AS value FROM sqlite_schema WHERE type = 'table'";
+        let present: Vec<Line> = diesel::sql_query(present).load(&mut file.open_existing()?)?;
+        for Line { value } in present.iter().filter(|table| is_small(&table.value)) {
+            let query =
+                format!("SELECT integrity_check AS value FROM pragma_integrity_check('{value}') LIMIT 5");
+            if let Some(fault) = ask(&query)? {
+                return Ok(Some(fault));
+            }
+        }
+        let orphan = "SELECT 'a row of ' || \"table\" || ' refers to none of ' || parent AS value \
+                      FROM pragma_foreign_key_check LIMIT 1";
+        Ok(ask(orphan)?)
     };
     match check() {
-        Ok(lines) => Ok(lines.into_iter().map(|line| line.value).find(|value| value != "ok")),
+        Ok(fault) => Ok(fault),
         Err(err) if err.outage() == Some(OutageKind::Damaged) => Ok(Some(err.to_string())),
         Err(err) => Err(err),
     }
-}
-
-/// Puts what a damaged file had spooled into a new one, row by row, as if it had just come.
-fn spool_again(file: &Database, damaged: &Path) -> Result<(), StorageError> {
-    let base = {
-        let mut conn = file.open_writer()?;
-        let base = crate::storage::alert_log::last_offset(&mut conn)?;
-        guarded::begin_journal(&mut conn, base)?;
-        base
-    };
-    let Conn::Sqlite(mut conn) = file.open_writer()? else { return Ok(()) };
-    conn.batch_execute("PRAGMA foreign_keys = OFF")?;
-    diesel::sql_query("ATTACH DATABASE ? AS damaged")
-        .bind::<Text, _>(damaged.to_string_lossy())
-        .execute(&mut conn)?;
-    let (mut kept, mut lost) = (0u64, 0u64);
-    for table in journal::TABLES.iter().filter(|table| table.by_rowid && table.name != "meta") {
-        for row in logged(&mut conn, table.code) {
-            let verb = if table.name == "alert" { "REPLACE" } else { "IGNORE" };
-            let copied = diesel::sql_query(format!(
-                "INSERT OR {verb} INTO main.{0} SELECT * FROM damaged.{0} WHERE rowid = {row}",
-                table.name
-            ))
-            .execute(&mut conn);
-            match copied {
-                Ok(_) => kept += 1,
-                Err(_) => lost += 1,
-            }
-        }
-    }
-    conn.batch_execute("DETACH DATABASE damaged; PRAGMA foreign_keys = ON")?;
-    tracing::error!(
-        "of what was spooled {kept} rows are kept and {lost} could not be read (after offset {base})"
-    );
-    Ok(())
-}
-
-/// Rows of a table that the log of a damaged file names, from both of its ends.
-fn logged(conn: &mut SqliteConnection, code: i64) -> Vec<i64> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        seq: i64,
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        row_id: i64,
-    }
-    let mut found = Vec::new();
-    for (order, compare, mut from) in [("ASC", ">", i64::MIN), ("DESC", "<", i64::MAX)] {
-        loop {
-            let part: Result<Vec<Row>, _> = diesel::sql_query(format!(
-                "SELECT seq, row AS row_id FROM damaged.spool_log WHERE seq {compare} {from} AND tab = {code} \
-                 AND row IS NOT NULL ORDER BY seq {order} LIMIT 100"
-            ))
-            .load(conn);
-            let Ok(part) = part else { break };
-            let Some(last) = part.last() else { break };
-            from = last.seq;
-            found.extend(part.iter().map(|row| row.row_id));
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
 }
