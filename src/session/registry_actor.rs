@@ -20,7 +20,7 @@ use crate::domain::ids::Offset;
 use crate::storage::alert_log;
 use crate::storage::database::{Conn, Readers, StorageError};
 use crate::supervision::guard::{GuardedActor, Supervised, every, guarded, guarded_timer, started, stopped};
-use crate::telemetry::Metrics;
+use crate::telemetry::{KindLabels, Metrics};
 
 /// What the registry works with. Cheap to clone: RootSupervisor builds it anew from the same.
 #[derive(Clone)]
@@ -55,6 +55,10 @@ pub struct SessionRegistry {
 impl SessionRegistry {
     pub fn new(deps: RegistryDeps) -> Self {
         let open_alerts = deps.metrics.open_alert_gauges();
+        // There from the start: the first of a kind may come after hours.
+        for kind in ["load", "catch_up", "refill", "replay"] {
+            deps.metrics.registry_reads.get_or_create(&KindLabels { kind });
+        }
         let epoch = deps.epoch.get();
         Self { core: Self::fresh(&deps), epoch, sessions: HashMap::new(), closing: false, open_alerts, deps }
     }
