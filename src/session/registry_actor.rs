@@ -57,7 +57,7 @@ impl SessionRegistry {
         let open_alerts = deps.metrics.open_alert_gauges();
         // There from the start: the first of a kind may come after hours.
         for kind in ["load", "catch_up", "refill", "replay"] {
-            deps.metrics.registry_reads.get_or_create(&KindLabels { kind });
+            drop(deps.metrics.registry_reads.get_or_create(&KindLabels { kind }));
         }
         let epoch = deps.epoch.get();
         Self { core: Self::fresh(&deps), epoch, sessions: HashMap::new(), closing: false, open_alerts, deps }
