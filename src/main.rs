@@ -3,7 +3,6 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -188,19 +187,27 @@ impl ServeArgs {
     }
 }
 
-#[actix_web::main]
-async fn main() -> ExitCode {
+fn main() {
+    let cli = Cli::parse();
     // What the variable FAILPOINTS says; not in a release.
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    match run(Cli::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match actix_web::rt::System::new().block_on(run(cli)) {
+        Ok(()) => 0,
         Err(err) => {
             // One line that says what is wrong and what to do.
             eprintln!("watchpost: {err:#}");
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    end(code)
+}
+
+/// Ends the process without its exit handlers: OpenSSL's frees what another thread, which closes or
+/// makes a session to PostgreSQL, still uses (<https://github.com/openssl/openssl/issues/6214>).
+fn end(code: i32) -> ! {
+    let _ = std::io::stdout().flush();
+    signal_hook::low_level::exit(code)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -288,7 +295,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             }
             // Asked twice: whoever waits for an answer gets none, which promises nothing.
             eprintln!("watchpost: told to stop twice; ending at once");
-            std::process::exit(1);
+            end(1);
         });
     };
     Ok(app.run_until(signalled).await?)

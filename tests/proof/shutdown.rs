@@ -12,6 +12,8 @@ use testkit::process::{Process, Starting, admin_token, connect, request};
 use testkit::scale::{count, figure};
 use testkit::truth::File;
 
+use super::preload;
+
 const EVENTS: &str = "POST /upload_common_event";
 const THREADS: usize = 6;
 const DASHBOARDS: usize = 3;
@@ -215,4 +217,16 @@ fn sigint_ends_it_too_and_gives_the_data_directory_back() {
     let again = Process::start(dir.path());
     again.signal("-TERM");
     assert_eq!(again.wait().0, Some(0));
+}
+
+/// They would free what a thread that closes a session to PostgreSQL over TLS still uses.
+#[test]
+fn no_exit_handler_runs_while_threads_do() {
+    let (dir, shims) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"));
+    let shim = preload::build("tests/proof/exit/shim.c", shims.path());
+    let process = Process::start_adjusted(dir.path(), |command| {
+        command.env("LD_PRELOAD", &shim);
+    });
+    process.signal("-TERM");
+    assert_eq!(process.wait(), (Some(0), "shim loaded\n".into()));
 }
