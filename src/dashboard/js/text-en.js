@@ -104,10 +104,11 @@ export default {
   "field.customer": "Customer", "field.bound_since": "Since", "field.model": "Model", "field.software": "Software",
   "place.none": "no position",
   vitals: "Vital signs",
-  "vitals.then": "Then", "vitals.now": "Now", "vitals.waiting": "waiting", "vitals.waiting_live": "Waiting for the watch's next report.",
+  "vitals.then": "Then", "vitals.now": "Now", "vitals.last": "Last known", "vitals.waiting": "waiting", "vitals.waiting_live": "Waiting for the watch's next report.",
   "vitals.none": "None were measured.", "vitals.none_span": "No vital signs in this time", "vitals.not_worn": "The watch is not being worn.",
 
   "resolve.note": "Note", "comment.note": "Comment",
+  "draft.kept": "Not sent yet: written at {at}.", "draft.discard": "Discard",
   "act.done": "Done.",
   "act.first_acknowledged": "{name} was first: acknowledged at {at}. You need do nothing.",
   "act.first_resolved": "{name} was first: resolved at {at}. You need do nothing.",

@@ -104,10 +104,11 @@ export default {
   "field.customer": "客户", "field.bound_since": "绑定时间", "field.model": "型号", "field.software": "软件版本",
   "place.none": "无定位",
   vitals: "生命体征",
-  "vitals.then": "当时", "vitals.now": "现在", "vitals.waiting": "等待中", "vitals.waiting_live": "等待手表的下一次上报。",
+  "vitals.then": "当时", "vitals.now": "现在", "vitals.last": "最近一次", "vitals.waiting": "等待中", "vitals.waiting_live": "等待手表的下一次上报。",
   "vitals.none": "没有测量值。", "vitals.none_span": "此时段没有生命体征数据", "vitals.not_worn": "手表未佩戴。",
 
   "resolve.note": "说明", "comment.note": "备注",
+  "draft.kept": "尚未发送：写于 {at}。", "draft.discard": "丢弃",
   "act.done": "已完成。",
   "act.first_acknowledged": "{name} 已在 {at} 接警，您无需处理。",
   "act.first_resolved": "{name} 已在 {at} 结案，您无需处理。",
