@@ -41,7 +41,7 @@ fn the_newest_known_vital_signs_are_there_at_once_with_their_age_and_then_follow
     assert!(page.text(".vitals-table").contains("88 bpm"));
 
     page.show("devices/W1");
-    page.until_seen(".now .measured, .now + p .measured");
+    page.until_seen(".now .measured");
     let text = page.text("ul.now");
     assert!(text.contains("88 bpm"), "{text}");
 }

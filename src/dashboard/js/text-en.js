@@ -162,7 +162,7 @@ export default {
   "overview.open": "Open alerts", "overview.open_critical": "{n} critical", "overview.alerts": "Alerts today", "overview.critical": "Critical today",
   "overview.events": "Events today", "overview.acknowledge": "Time to acknowledge", "overview.p90": "90% within {p90}, {days} days",
   "overview.compared": "Compared with yesterday up to {at}.",
-  "overview.hours": "Alerts per hour", "overview.other": "others", "overview.by_severity": "Open by severity", "overview.by_org": "Open by organisation",
+  "overview.hours": "Alerts per hour", "overview.other": "others", "overview.so_far": "this hour, not over yet", "overview.by_severity": "Open by severity", "overview.by_org": "Open by organisation",
   "overview.no_org": "No organisation", "overview.devices": "Watches", "overview.of_devices": "{n} watches in all", "overview.silent_after": "silent: no report for {span}",
   "overview.median": "Half within", "overview.ninety": "90% within", "overview.longest": "Longest", "overview.of_alerts": "{n} acknowledged alerts of {days} days",
   "against.same": "as yesterday", "against.more": "▲ {n} more than yesterday", "against.fewer": "▼ {n} fewer than yesterday",

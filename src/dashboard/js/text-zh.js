@@ -162,7 +162,7 @@ export default {
   "overview.open": "未结案告警", "overview.open_critical": "其中紧急 {n} 条", "overview.alerts": "今日告警", "overview.critical": "今日紧急",
   "overview.events": "今日事件", "overview.acknowledge": "接警用时", "overview.p90": "90% 在 {p90} 内，{days} 天",
   "overview.compared": "与昨日截至 {at} 相比。",
-  "overview.hours": "每小时告警", "overview.other": "其他", "overview.by_severity": "按级别（未结案）", "overview.by_org": "按部门（未结案）",
+  "overview.hours": "每小时告警", "overview.other": "其他", "overview.so_far": "本小时（未结束）", "overview.by_severity": "按级别（未结案）", "overview.by_org": "按部门（未结案）",
   "overview.no_org": "无部门", "overview.devices": "手表", "overview.of_devices": "共 {n} 块手表", "overview.silent_after": "失联：{span}无上报",
   "overview.median": "一半在内", "overview.ninety": "90% 在内", "overview.longest": "最长", "overview.of_alerts": "{days} 天内已接警 {n} 条",
   "against.same": "与昨日相同", "against.more": "▲ 比昨日多 {n}", "against.fewer": "▼ 比昨日少 {n}",

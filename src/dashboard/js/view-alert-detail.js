@@ -126,7 +126,7 @@ function Command({ id, verb, outcomes }) {
     ${outcomes && html`<label>${t("outcome")}<select name="outcome" required value=${draft?.outcome ?? ""}>
       <option value="">${t("outcome.choose")}</option>
       ${OUTCOMES.map((name) => html`<option key=${name} value=${name}>${t("outcome." + name)}</option>`)}</select></label>`}
-    <label><span>${t(verb + ".note")}</span><textarea name="note" rows="2" maxlength=${NOTE_CHARS_MAX} required=${!outcomes}
+    <label><span class=${outcomes ? "" : "heard"}>${t(verb + ".note")}</span><textarea name="note" rows="2" maxlength=${NOTE_CHARS_MAX} required=${!outcomes}
       value=${draft?.note ?? ""}></textarea></label>
     ${draft && !isOwn.current && html`<p class="kept"><span>${t("draft.kept", { at: clock(draft.begun) })}</span>
       <button type="button" class="quiet" onClick=${discard}>${t("draft.discard")}</button></p>`}

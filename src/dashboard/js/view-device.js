@@ -23,8 +23,8 @@ function Now({ newest }) {
   const notWorn = isWorn === false && html`<p class="notice">${t("vitals.not_worn")}</p>`;
   if (names.length === 0) return notWorn || html`<p class="dim">${t("vitals.waiting_live")}</p>`;
   return html`<ul class=${isOld(at) ? "now old" : "now"}>${names.map((name) => html`<li key=${name}><b>${metric(name, values[name].value)}</b>
-    <span>${t("metric." + name)}${at - values[name].at > 60_000 && html` · <${Ago} at=${values[name].at} />`}</span></li>`)}</ul>
-    <p class="dim"><${Measured} at=${at} /></p>${notWorn}`;
+    <span>${t("metric." + name)}${at - values[name].at > 60_000 && html` · <${Ago} at=${values[name].at} />`}</span></li>`)}
+    <li class="age"><${Measured} at=${at} /></li></ul>${notWorn}`;
 }
 
 function Binding({ device }) {
@@ -70,7 +70,7 @@ export function DevicePage({ serial }) {
     <div class="page-head"><a class="tool" href=${href("devices")} title=${t("page.devices")}><${Icon} name="back" /><span class="heard">${t("page.devices")}</span></a>
       <h1 tabindex="-1">${device?.person_name || (device ? t("unknown_wearer") : serial)}</h1>
       <p class="sum" data-serial=${device ? serial : undefined}>${joined(device?.org_name, serial)}</p><${Freshness} loaded=${loaded} /></div>
-    ${device && html`<ul class="tiles">
+    ${device && html`<ul class="tiles watch">
       <li><span>${t("devices.state")}</span><b><${DeviceState} device=${device} /></b></li>
       <li><span>${t("devices.worn")}</span><b>${worn(device.worn)}</b></li>
       <li><span>${t("devices.battery")}</span><b><${Battery} value=${device.battery_percent} charging=${device.charging} /></b></li>
