@@ -57,6 +57,7 @@ assets! {
     "js/app.js"
     "js/clock.js"
     "js/connection.js"
+    "js/drafts.js"
     "js/filter.js"
     "js/format.js"
     "js/i18n.js"

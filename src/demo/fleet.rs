@@ -88,14 +88,15 @@ impl Fleet {
         {
             self.switch_on(watch, server);
         }
-        let sos = self.watch(0).late_event(self.now.0, Occurrence::Sos);
+        let mut first = self.watch(0);
+        first.go_on_from(&self.past(0).watch);
+        let sos = first.late_event(self.now.0, Occurrence::Sos);
         post(client, EVENTS, sos).await?;
         let heard_of = (0..self.watches).filter(|watch| life(*watch) != Life::InItsBox);
         // Charts of a day are looked at first.
         for watch in heard_of.clone() {
-            let mut past = self.past(watch);
-            let day = times(self.now, (DAY_MS, 0), CLOSELY_MS);
-            post(client, HEALTH, past.late_records(day)).await?;
+            let Past { day, watch: mut past, .. } = self.past(watch);
+            post(client, HEALTH, day).await?;
             for step in (1..=LATE_EVENTS).rev() {
                 let at_ms = self.now.0 - step * LATE_EVENT_EVERY_MS + i64::from(watch % 60) * MINUTE_MS;
                 let what = if step % 2 == 0 { Occurrence::Call } else { Occurrence::DoubleClick };
@@ -103,8 +104,7 @@ impl Fleet {
             }
         }
         for watch in heard_of {
-            let week = times(self.now, (7 * DAY_MS, DAY_MS), COARSELY_MS);
-            post(client, HEALTH, self.past(watch).late_records(week)).await?;
+            post(client, HEALTH, self.past(watch).week).await?;
         }
         Ok(())
     }
@@ -113,21 +113,39 @@ impl Fleet {
         Watch::new(profile(watch, self.watches), u64::from(watch) + 1, self.now.0)
     }
 
-    /// The same watch in the days before: it measured about what it will measure now.
-    fn past(&self, watch: u32) -> Watch {
-        let profile = Profile { battery_percent: None, ..profile(watch, self.watches) };
-        Watch::new(profile, u64::from(watch) + 1, self.now.0)
+    /// The same each time it is asked for.
+    fn past(&self, watch: u32) -> Past {
+        Past::of(profile(watch, self.watches), u64::from(watch) + 1, self.now)
     }
 
     fn switch_on(&mut self, watch: u32, server: SocketAddr) {
         let after_ms = SWITCHED_ON_WITHIN_MS * u64::from(watch) / u64::from(self.watches);
-        let simulated = self.watch(watch);
+        let mut simulated = self.watch(watch);
+        let (profile, seed, now) = (profile(watch, self.watches), u64::from(watch) + 1, self.now);
         let start_ms = self.now.0 + after_ms as i64;
         self.running.spawn(async move {
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            simulated.go_on_from(&Past::of(profile, seed, now).watch);
             let options = Options { server, start_ms, speed: 1.0 };
             real_clock::run(simulated, options, std::future::pending()).await;
         });
+    }
+}
+
+/// What a watch has measured in the days before, and the watch as it was then.
+struct Past {
+    /// But the last day.
+    week: String,
+    day: String,
+    watch: Watch,
+}
+
+impl Past {
+    fn of(profile: Profile, seed: u64, now: UtcMillis) -> Self {
+        let mut watch = Watch::new(Profile { battery_percent: None, ..profile }, seed, now.0);
+        let week = watch.late_records(times(now, (7 * DAY_MS, DAY_MS), COARSELY_MS));
+        let day = watch.late_records(times(now, (DAY_MS, 0), CLOSELY_MS));
+        Self { week, day, watch }
     }
 }
 

@@ -126,7 +126,7 @@ fn an_alert_is_commented_and_resolved_with_an_outcome_and_its_timeline_tells_it_
         "the comment",
         "document.querySelector('.timeline .commented .note')?.innerText === 'calling <b>her</b>'",
     );
-    page.run("const choice = document.querySelector('.resolve select'); choice.value = 'false_alarm'; choice.focus()");
+    page.run("const choice = document.querySelector('.resolve select'); choice.value = 'false_alarm'; choice.dispatchEvent(new Event('input', {bubbles: true}))");
     page.type_into(".resolve textarea", "she is back");
     page.click(".resolve button");
     page.until(

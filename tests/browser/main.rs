@@ -6,6 +6,7 @@
 mod accessible;
 mod alerts;
 mod cdp;
+mod drafts;
 mod extremes;
 mod hostile;
 mod live;
@@ -19,4 +20,5 @@ mod signing_in;
 mod sound;
 mod stale;
 mod storm;
+mod vitals;
 mod weight;

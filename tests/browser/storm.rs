@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use testkit::scale::{count, figure};
 
+use super::page::Page;
 use super::scene::Scene;
 
 const PER_SECOND: u64 = 60;
@@ -81,11 +82,32 @@ fn a_thousand_open_alerts_and_sixty_more_a_second_are_taken_in_as_they_come() {
     assert!(moved < KEY_MAX, "{moved:?}");
     assert!(most_behind < PER_SECOND as usize * 10, "{most_behind} behind");
 
-    // Again and again: with the next frame the page scrolls to the alert that the key has selected.
-    let more = format!(
-        "(document.querySelector('.rest')?.scrollIntoView(), document.querySelectorAll('[data-alert]').length > {rows})"
-    );
-    page.until("more rows when the end comes near", &more);
+    // With the next frame the page scrolls to the alert that the key has selected, wherever it stands then.
+    page.eval("new Promise((drawn) => requestAnimationFrame(drawn))");
+    to_the_end(&page);
+    page.until("more rows", &format!("document.querySelectorAll('[data-alert]').length > {rows}"));
+}
+
+/// Scrolls, once, to where the list says how many more there are.
+fn to_the_end(page: &Page) {
+    page.run("document.querySelector('.rest').scrollIntoView()");
+}
+
+#[test]
+fn the_list_grows_below_an_alert_that_was_opened_far_down() {
+    let scene = Scene::start();
+    raise(&scene, 0, 500);
+    let page = scene.operator();
+    page.until("all of them", "document.body.dataset.open === '500'");
+    // As a link to it does: the list reaches as far as the alert that is open, whatever was scrolled to.
+    let (_, alerts) = scene.rest("GET /api/v1/alerts?limit=200", &serde_json::Value::Null);
+    let alert = alerts["items"].as_array().and_then(|items| items.last()).expect("alerts");
+    page.show(&format!("alerts/{}", alert["alert_id"].as_str().expect("an id")));
+    page.until_seen(".alert.selected");
+    let rows = page.count("[data-alert]");
+    assert!(rows > 180, "{rows} rows");
+    to_the_end(&page);
+    page.until("more rows", &format!("document.querySelectorAll('[data-alert]').length > {rows}"));
 }
 
 #[test]

@@ -108,6 +108,17 @@ fn it_shows_watches_people_charts_and_an_sos_and_leaves_nothing_behind() {
         points.is_some_and(|points| points.len() > 150)
     };
     demo.until(&token, week, "the last watch has sent its week", has_week);
+    // What a watch counts goes on where its past ended, with the SOS of the first one: it is one watch.
+    let week = demo.get(&token, "/api/v1/devices/DEMO00001/vitals?hours=168");
+    let steps: Vec<f64> = week["metrics"]["step"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .map(|point| point[1].as_f64().expect("a number"))
+        .collect();
+    // What was measured for the SOS may be a few steps ahead of the rest.
+    let [.., before, last] = &steps[..] else { panic!("{steps:?}") };
+    assert!(*last >= before - 100.0, "{steps:?}");
     let track = demo.get(&token, "/api/v1/devices/DEMO00001/track");
     assert!(track["points"].as_array().expect("points").len() > 100, "{track}");
     let overview = demo.get(&token, "/api/v1/overview");

@@ -15,10 +15,15 @@ use watchpost::telemetry::KindLabels;
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// A short text frame of a client, masked with zeros.
-fn masked(text: &str) -> Vec<u8> {
-    assert!(text.len() < 126, "a short one");
-    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
+/// What a frame begins with: a whole text, and the signs of life.
+const TEXT: u8 = 0x81;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
+
+/// A short frame of a client, masked with zeros.
+fn masked(kind: u8, payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() < 126, "a short one");
+    [&[kind, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }
 
 /// SOS of as many watches, a few at a time.
@@ -59,18 +64,31 @@ impl Screen {
         let hello: Value = serde_json::from_str(screen.text()).expect("JSON");
         assert_eq!(hello["type"], "hello");
         let since = json!({"epoch": hello["epoch"], "offset": since});
-        let subscribe = masked(&json!({"type": "subscribe", "id": "a", "since": since}).to_string());
+        let subscribe =
+            masked(TEXT, json!({"type": "subscribe", "id": "a", "since": since}).to_string().as_bytes());
         screen.stream.get_mut().write_all(&subscribe).expect("a frame");
         screen
     }
 
+    /// The next text. Where machine and storm are slow pings come due meanwhile, and are answered.
     fn text(&mut self) -> &str {
+        loop {
+            match self.frame() {
+                TEXT => break,
+                PING => {
+                    let pong = masked(PONG, &self.frame);
+                    self.stream.get_mut().write_all(&pong).expect("a frame");
+                }
+                other => panic!("a frame of kind {other:#x}: nobody is closed"),
+            }
+        }
+        std::str::from_utf8(&self.frame).expect("text")
+    }
+
+    /// Takes in one frame; what it begins with.
+    fn frame(&mut self) -> u8 {
         let mut head = [0; 2];
         self.stream.read_exact(&mut head).expect("a frame in time");
-        assert_eq!(
-            head[0], 0x81,
-            "a whole text frame: nobody is closed, and it is over before a ping is due"
-        );
         let mut length = [0; 8];
         let extended = match head[1] {
             126 => 2,
@@ -83,7 +101,7 @@ impl Screen {
         self.stream.read_exact(&mut length[8 - extended..]).expect("a length");
         self.frame.resize(u64::from_be_bytes(length) as usize, 0);
         self.stream.read_exact(&mut self.frame).expect("a whole frame");
-        std::str::from_utf8(&self.frame).expect("text")
+        head[0]
     }
 
     /// The offset of the next frame, which must be an `alert`.
@@ -170,7 +188,7 @@ async fn a_screen_that_never_reads_costs_the_others_nothing_and_its_connection_e
     let events = stalled(&app, &format!("GET /api/v1/stream/sse HTTP/1.1\r\n{head}\r\n"));
     // With a subscription behind the upgrade.
     let mut socket = stalled(&app, &format!("GET /api/v1/stream HTTP/1.1\r\n{head}{UPGRADE}\r\n"));
-    socket.write_all(&masked(r#"{"type":"subscribe","id":"a"}"#)).expect("a frame");
+    socket.write_all(&masked(TEXT, br#"{"type":"subscribe","id":"a"}"#)).expect("a frame");
     eventually("both are in", async || (app.state.metrics.sessions.get() == 2).then_some(())).await;
     let ends = [events.local_addr().expect("an address"), socket.local_addr().expect("an address")];
     assert!(ends.iter().all(|end| is_connected(app.addr, *end)));

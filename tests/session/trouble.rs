@@ -159,6 +159,8 @@ async fn a_client_that_does_not_answer_pings_is_closed() {
 async fn a_client_that_stops_reading_is_closed_with_1013_and_holds_up_nobody() {
     let mut config = quick();
     config.write_stall_ms = 1_000;
+    // Who does not read answers no ping either. On a busy machine that would be noticed first.
+    config.heartbeat_ms = 600_000;
     let mut server = Server::start(config, History::default()).await;
     let mut stalled = server.subscribe("admin").await;
     let mut reader = server.subscribe("admin").await;
@@ -167,6 +169,9 @@ async fn a_client_that_stops_reading_is_closed_with_1013_and_holds_up_nobody() {
     for n in 1..=200 {
         server.publish(|history| history.raise_with_value("w1", "c1", Severity::Critical, &long));
         assert_eq!(reader.json().await["offset"], n);
+        if server.closed("stalled") == 1 {
+            break;
+        }
     }
     eventually("the stalled one is given up", || server.closed("stalled") == 1).await;
     // However late it reads on, it learns why.

@@ -78,6 +78,17 @@ impl Body {
         self.worn && !self.is_charging
     }
 
+    /// What the other one measured last, at the place where it was.
+    pub fn go_on_from(&mut self, past: &Self) {
+        self.heart_rate = past.heart_rate;
+        self.blood_oxygen = past.blood_oxygen;
+        self.temperature = past.temperature;
+        self.stress = past.stress;
+        self.step = past.step;
+        self.latitude = past.latitude;
+        self.longitude = past.longitude;
+    }
+
     /// It had a pulse already at this time of its clock.
     pub fn has_pulse_since(&mut self, clock_ms: i64) {
         self.first_pulse_ms = self.first_pulse_ms.min(clock_ms);

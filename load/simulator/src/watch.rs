@@ -157,6 +157,11 @@ impl Watch {
         self.body.event((&occurrence.event_type(), &value), clock_ms, &self.settings, &mut self.rng)
     }
 
+    /// Goes on from what another watch measured last, as the same wrist with another battery.
+    pub fn go_on_from(&mut self, past: &Self) {
+        self.body.go_on_from(&past.body);
+    }
+
     /// The next request to send, oldest first.
     pub fn next_request(&mut self) -> Option<Request> {
         self.outbox.pop_front()

@@ -3,6 +3,7 @@ import { signal } from "./lib.js";
 import { ApiError, api, get, onSignedOut } from "./api.js";
 import { keep, keeps, recall } from "./prefs.js";
 import * as connection from "./connection.js";
+import * as drafts from "./drafts.js";
 import * as store from "./alert-store.js";
 
 // "unknown" until the server has been asked, then "in" or "out".
@@ -15,9 +16,10 @@ export const isAdmin = () => caller.value !== null && !caller.value.customer_id;
 // Sees one customer and nothing of the server.
 export const isCustomers = () => Boolean(caller.value?.customer_id);
 
-function leave() {
+function leave({ byChoice = false } = {}) {
   connection.stop();
   store.forget();
+  drafts.signedOut({ byChoice });
   caller.value = null;
   state.value = "out";
   keep("signed_in", false);
@@ -31,9 +33,14 @@ function ended() {
 
 onSignedOut(ended);
 
+function known(answer) {
+  caller.value = answer;
+  drafts.signedIn(answer);
+}
+
 async function enter() {
   try {
-    caller.value = await get("/session", { quiet: true });
+    known(await get("/session", { quiet: true }));
   } catch (error) {
     if (error.status === 401) return recall("signed_in", false) ? ended() : leave();
     // Not reachable: the stream says so, and comes back by itself.
@@ -60,12 +67,12 @@ export async function signIn(credentials) {
 
 export async function signOut() {
   await api("DELETE", "/session", undefined, { quiet: true }).catch(() => {});
-  leave();
+  leave({ byChoice: true });
 }
 
 // The name could not be asked for while the server was away.
 connection.onReturn(() => {
-  if (!caller.value) get("/session", { quiet: true }).then((answer) => { caller.value = answer; }, () => {});
+  if (!caller.value) get("/session", { quiet: true }).then(known, () => {});
 });
 
 export async function begin() {

@@ -5,9 +5,11 @@ import { get } from "./api.js";
 import { onChanges } from "./alert-store.js";
 import { announce } from "./announce.js";
 import { onReturn } from "./connection.js";
+import { becomeComment, draftOf, write } from "./drafts.js";
 import { clock, instant, joined, kindOf, place, span, times, who } from "./format.js";
 import { t } from "./i18n.js";
 import { href } from "./router.js";
+import { caller } from "./session.js";
 import { Timeline } from "./view-timeline.js";
 import { VitalsTable } from "./view-vitals-table.js";
 import { Acknowledge, isLate, lateness } from "./view-alert-row.js";
@@ -15,6 +17,7 @@ import { Ago, Failed, Icon, Severity, Since } from "./view-parts.js";
 
 const OUTCOMES = ["helped", "false_alarm", "test", "other"];
 const NOTE_CHARS_MAX = 2000;
+const NOTHING = { note: "", outcome: "" };
 const SHOWN_AFTER_MS = 2500;
 // Where the alert takes the place of the list, as in alerts.css.
 const alone = matchMedia("(max-width: 1100px)");
@@ -85,31 +88,48 @@ function Facts({ alert }) {
   </dl>`;
 }
 
-// A form that sends one command. The note stays in the field until it is stored.
+// A form that sends one command. What is typed stays until it is stored, whatever becomes of the form.
 function Command({ id, verb, outcomes }) {
   const form = useRef(null);
   const [state, setState] = useState({ busy: false, text: "", good: false });
+  const draft = draftOf(id, verb);
+  // Whoever has typed it here need not be told that it is there.
+  const isOwn = useRef(false);
+  const typed = () => ({ note: form.current.elements.note.value, outcome: form.current.elements.outcome?.value ?? "" });
   const submit = async (event) => {
     event.preventDefault();
-    const { note, outcome } = form.current.elements;
+    const sent = typed();
     const body = {};
-    if (note.value.trim()) body.note = note.value.trim();
-    if (outcome?.value) body.outcome = outcome.value;
+    if (sent.note.trim()) body.note = sent.note.trim();
+    if (sent.outcome) body.outcome = sent.outcome;
     setState({ busy: true, text: "", good: false });
     const result = await act(id, verb, body);
-    if (result.done) form.current?.reset();
+    // Somebody may have typed on meanwhile.
+    if (result.done && draftOf(id, verb)?.note === sent.note) write(id, verb, NOTHING);
     const text = result.done ? t("act.done") : result.text;
     announce(text);
+    isOwn.current = false;
     setState({ busy: false, text, good: result.done });
   };
   const send = (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.current.requestSubmit();
   };
-  return html`<form ref=${form} class=${verb} onSubmit=${submit} onKeyDown=${send}>
-    ${outcomes && html`<label>${t("outcome")}<select name="outcome" required>
+  const input = () => {
+    isOwn.current = true;
+    write(id, verb, typed());
+  };
+  const discard = () => {
+    write(id, verb, NOTHING);
+    form.current.elements.note.focus();
+  };
+  return html`<form ref=${form} class=${verb} onSubmit=${submit} onKeyDown=${send} onInput=${input}>
+    ${outcomes && html`<label>${t("outcome")}<select name="outcome" required value=${draft?.outcome ?? ""}>
       <option value="">${t("outcome.choose")}</option>
       ${OUTCOMES.map((name) => html`<option key=${name} value=${name}>${t("outcome." + name)}</option>`)}</select></label>`}
-    <label><span>${t(verb + ".note")}</span><textarea name="note" rows="2" maxlength=${NOTE_CHARS_MAX} required=${!outcomes}></textarea></label>
+    <label><span class=${outcomes ? "" : "heard"}>${t(verb + ".note")}</span><textarea name="note" rows="2" maxlength=${NOTE_CHARS_MAX} required=${!outcomes}
+      value=${draft?.note ?? ""}></textarea></label>
+    ${draft && !isOwn.current && html`<p class="kept"><span>${t("draft.kept", { at: clock(draft.begun) })}</span>
+      <button type="button" class="quiet" onClick=${discard}>${t("draft.discard")}</button></p>`}
     <button type="submit" class=${outcomes ? "primary" : ""} disabled=${state.busy}>${t(verb)}</button>
     ${state.text && html`<p class=${state.good ? "told good" : "told"} role="status">${state.text}</p>`}
   </form>`;
@@ -124,6 +144,10 @@ export function AlertDetail({ id, held }) {
     scrollTo(0, 0);
     document.querySelector(".detail h2")?.focus({ preventScroll: true });
   }, [there]);
+  const isOthers = alert?.state === "resolved" && alert.resolved_by !== caller.value?.name;
+  useEffect(() => {
+    if (isOthers) becomeComment(id);
+  }, [isOthers]);
   const close = html`<a class="tool" href=${href("alerts")} title=${t("close")}><${Icon} name="close" /><span class="heard">${t("close")}</span></a>`;
   if (!there) {
     return html`<aside class="detail" aria-label=${t("detail")}><header>${close}</header>

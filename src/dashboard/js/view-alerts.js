@@ -42,7 +42,9 @@ function List({ alerts, selected }) {
   useEffect(() => {
     if (!end.current) return undefined;
     const watcher = new IntersectionObserver((entries) => {
-      if (entries.some((entry) => entry.isIntersecting)) setRoom((before) => before + ROWS * 2);
+      // From what is in the document, which may be more than there was room for: whoever sees the end as long as it
+      // stays in sight is told once, so each step must move it.
+      if (entries.some((entry) => entry.isIntersecting)) setRoom(wanted + ROWS * 2);
     }, { rootMargin: "1500px" });
     watcher.observe(end.current);
     return () => watcher.disconnect();

@@ -1,5 +1,5 @@
 // The course of one vital sign: average as a line, smallest and largest as a band around it.
-import { html, useEffect, useRef } from "./lib.js";
+import { html, useEffect, useMemo, useRef } from "./lib.js";
 import { UNITS, clock, metric } from "./format.js";
 import { locale, number, t } from "./i18n.js";
 import { isDark, language } from "./prefs.js";
@@ -37,7 +37,12 @@ function columns(points, step) {
   return all;
 }
 
-export function Chart({ name, points, step }) {
+// What is counted up has no average: where it stood in the end is what there is to say.
+const COUNTED = new Set(["step", "distance", "calorie"]);
+const end = ([at, , , most]) => [at, most, most, most];
+
+export function Chart({ name, points: measured, step }) {
+  const points = useMemo(() => (COUNTED.has(name) ? measured.map(end) : measured), [name, measured]);
   const box = useRef(null);
   const dark = isDark();
   const chosen = language.value;

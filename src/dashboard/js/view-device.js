@@ -7,7 +7,7 @@ import { t } from "./i18n.js";
 import { href } from "./router.js";
 import { useLoaded } from "./use-loaded.js";
 import { Battery, DeviceState, worn } from "./view-devices.js";
-import { useNewest } from "./view-vitals-table.js";
+import { Measured, isOld, useNewest } from "./view-vitals-table.js";
 import { Chart } from "./view-chart.js";
 import { Track } from "./view-track.js";
 import { Ago, Failed, Freshness, Icon, Nothing, Severity } from "./view-parts.js";
@@ -18,12 +18,13 @@ const SPANS = [[24, "hours.24"], [168, "hours.168"]];
 const CHARTS = ["heart_rate", "blood_oxygen", "body_temperature", "blood_pressure_systolic", "stress", "step"];
 
 function Now({ newest }) {
-  const frame = newest.value;
-  if (!frame) return html`<p class="dim">${t("vitals.waiting_live")}</p>`;
-  const names = CHARTS.filter((name) => frame.metrics[name] != null);
-  return html`<ul class="now">${names.map((name) => html`<li key=${name}><b>${metric(name, frame.metrics[name])}</b>
-    <span>${t("metric." + name)}</span></li>`)}</ul>
-    <p class="dim"><${Ago} at=${frame.measured_at} />${frame.worn ? "" : " · " + t("vitals.not_worn")}</p>`;
+  const { values, at, worn: isWorn } = newest.value;
+  const names = CHARTS.filter((name) => values[name]);
+  const notWorn = isWorn === false && html`<p class="notice">${t("vitals.not_worn")}</p>`;
+  if (names.length === 0) return notWorn || html`<p class="dim">${t("vitals.waiting_live")}</p>`;
+  return html`<ul class=${isOld(at) ? "now old" : "now"}>${names.map((name) => html`<li key=${name}><b>${metric(name, values[name].value)}</b>
+    <span>${t("metric." + name)}${at - values[name].at > 60_000 && html` · <${Ago} at=${values[name].at} />`}</span></li>`)}
+    <li class="age"><${Measured} at=${at} /></li></ul>${notWorn}`;
 }
 
 function Binding({ device }) {
@@ -55,7 +56,7 @@ export function DevicePage({ serial }) {
   const loaded = useLoaded(at, EVERY_MS);
   const vitals = useLoaded(at + "/vitals?hours=" + hours, EVERY_MS * 2);
   const track = useLoaded(at + "/track?hours=" + hours, EVERY_MS * 2);
-  const newest = useNewest(serial);
+  const newest = useNewest(serial, loaded.data?.vitals);
   const device = loaded.data;
   const mine = open.value.filter((alert) => alert.device_sn === serial);
   if (loaded.error && !device) {
@@ -69,7 +70,7 @@ export function DevicePage({ serial }) {
     <div class="page-head"><a class="tool" href=${href("devices")} title=${t("page.devices")}><${Icon} name="back" /><span class="heard">${t("page.devices")}</span></a>
       <h1 tabindex="-1">${device?.person_name || (device ? t("unknown_wearer") : serial)}</h1>
       <p class="sum" data-serial=${device ? serial : undefined}>${joined(device?.org_name, serial)}</p><${Freshness} loaded=${loaded} /></div>
-    ${device && html`<ul class="tiles">
+    ${device && html`<ul class="tiles watch">
       <li><span>${t("devices.state")}</span><b><${DeviceState} device=${device} /></b></li>
       <li><span>${t("devices.worn")}</span><b>${worn(device.worn)}</b></li>
       <li><span>${t("devices.battery")}</span><b><${Battery} value=${device.battery_percent} charging=${device.charging} /></b></li>

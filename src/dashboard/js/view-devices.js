@@ -101,7 +101,7 @@ export function DevicesPage() {
         <td data-name=${t("devices.battery")}><${Battery} value=${device.battery_percent} charging=${device.charging} /></td>
         <td data-name=${t("devices.worn")}>${worn(device.worn)}</td>
         <td data-name=${t("devices.seen")}>${device.last_seen_at ? html`<${Ago} at=${device.last_seen_at} />` : "–"}</td>
-        <td data-name=${t("devices.alerts")}>${device.open_alerts ? html`<span class="tally">${number(device.open_alerts)}</span>` : html`<span class="dim">0</span>`}</td>
+        <td data-name=${t("devices.alerts")} class=${device.open_alerts ? "" : "none"}>${device.open_alerts ? html`<span class="tally">${number(device.open_alerts)}</span>` : html`<span class="dim">0</span>`}</td>
       </tr>`)}</tbody></table></div>`}
     ${further.error && html`<${Failed} error=${further.error} retry=${loaded.again} />`}
     ${further.next && !further.error && html`<button type="button" class="more" onClick=${() => want(({ pages }) => ({ pages: pages + 1 }))}>${t("devices.more")}</button>`}`;

@@ -33,14 +33,14 @@ function Hours({ hours }) {
       ${hours.map((hour, index) => {
         const height = (138 * hour.count) / most;
         const critical = (138 * hour.critical) / most;
-        return html`<g key=${index}><title>${label(hour.hour) + ": " + hour.count}</title>
+        return html`<g key=${index} class=${index === hours.length - 1 ? "so-far" : ""}><title>${label(hour.hour) + ": " + hour.count}</title>
           <rect x=${index * 20 + 3} y=${139 - height} width="14" height=${height} rx="2" class="bar" />
           <rect x=${index * 20 + 3} y=${139 - critical} width="14" height=${critical} rx="2" class="bar critical" /></g>`;
       })}
     </svg>
     <p class="hours-most">${number(most)}</p>
     <ol aria-hidden="true">${hours.map((hour, index) => html`<li key=${index}>${index % 3 === hours.length % 3 ? label(hour.hour) : ""}</li>`)}</ol>
-    <p class="legend"><i class="critical"></i>${t("severity.critical")} <i></i>${t("overview.other")}</p>
+    <p class="legend"><i class="critical"></i>${t("severity.critical")} <i></i>${t("overview.other")} <i class="so-far"></i>${t("overview.so_far")}</p>
   </div>
   <table class="heard"><caption>${t("overview.hours")}</caption><tbody>${hours.map((hour, index) => html`<tr key=${index}><th>${label(hour.hour)}</th><td>${hour.count}</td></tr>`)}</tbody></table>`;
 }
