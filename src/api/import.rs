@@ -57,13 +57,13 @@ pub async fn import(
     let (rows, mut faults) = read(&bytes);
     let (scope, rehearsed) = (caller.scope.clone(), rows.clone());
     let found = state.readers.read(move |conn| {
-        let mut faults = Vec::new();
-        for row in &rehearsed {
-            if let Some(error) = bindings::conflict(conn, &row.binding, &scope)? {
-                faults.push(Fault { line: row.line, error });
-            }
-        }
-        Ok(faults)
+        let bindings: Vec<&NewBinding> = rehearsed.iter().map(|row| &row.binding).collect();
+        let conflicts = bindings::conflicts(conn, &bindings, &scope)?.into_iter();
+        let faults = rehearsed
+            .iter()
+            .zip(conflicts)
+            .filter_map(|(row, conflict)| Some(Fault { line: row.line, error: conflict? }));
+        Ok(faults.collect::<Vec<_>>())
     });
     faults.extend(found.await?);
     faults.sort_by_key(|fault| fault.line);

@@ -1,53 +1,67 @@
 //! Writes of tables `device_binding`, `customer`, `org` and `person`: who is given which device.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use diesel::prelude::*;
 
+use super::binding_rows::{self, IDS_PER_QUERY};
 use super::command::{CommandError, NewBinding};
 use super::database::{Conn, StorageError};
-use super::owners::{corrupt, owner};
-use super::schema::{customer, device, device_binding, org, person};
-use super::statement::{Bind, Statement};
+use super::owners::{corrupt, owner, owners};
+use super::schema::{device, org, person};
 use crate::domain::ids::{CustomerId, DeviceSn, OrgId, PersonId};
 use crate::domain::owner::{Owner, Scope};
 use crate::domain::time::UtcMillis;
 
-/// What became of one binding.
-pub(super) struct Put {
-    pub owner: Owner,
-    /// Also true if only a name is another one.
-    pub changed: bool,
+/// The customer of each of those rows of a table that are there, by their key.
+macro_rules! customers_by {
+    ($conn:expr, $table:ident, $key:ident, $ids:expr) => {{
+        let ids: BTreeSet<&str> = $ids.collect();
+        let ids: Vec<&str> = ids.into_iter().collect();
+        let mut found: HashMap<String, String> = HashMap::new();
+        for chunk in ids.chunks(IDS_PER_QUERY) {
+            let these = $table::table.filter($table::$key.eq_any(chunk.iter().copied()));
+            let rows: Vec<(String, String)> =
+                these.select(($table::$key, $table::customer_id)).load($conn)?;
+            found.extend(rows);
+        }
+        found
+    }};
 }
 
-/// Why a binding would contradict what is stored; `None` if it would not. What [`put`] checks
-/// first, and a rehearsal on its own.
-pub fn conflict(
+/// Why each of `bindings` would contradict what is stored; `None` for one that would not. What
+/// [`put_all`] checks first, and a rehearsal on its own. A few queries for hundreds of them.
+pub fn conflicts(
     conn: &mut Conn,
-    binding: &NewBinding,
+    bindings: &[&NewBinding],
     scope: &Scope,
-) -> Result<Option<String>, StorageError> {
-    let wanted = binding.customer_id.as_str();
-    if !scope.allows(&binding.customer_id) {
-        return Ok(Some(format!("you cannot bind devices to customer {wanted}")));
-    }
-    let present = customer_of(conn, &binding.device_sn)?;
-    if present.is_some_and(|present| !may_take(scope, &present)) {
-        return Ok(Some(format!("device {} is not one that you can bind", binding.device_sn)));
-    }
-    if let Some(id) = &binding.org_id {
-        let found: Option<String> =
-            org::table.find(id.as_str()).select(org::customer_id).first(conn).optional()?;
-        if found.is_some_and(|found| found != wanted) {
+) -> Result<Vec<Option<String>>, StorageError> {
+    let devices = bindings.iter().map(|binding| binding.device_sn.as_str());
+    let devices = customers_by!(conn, device, device_sn, devices);
+    let orgs = bindings.iter().filter_map(|binding| binding.org_id.as_ref().map(OrgId::as_str));
+    let orgs = customers_by!(conn, org, org_id, orgs);
+    let persons = bindings.iter().filter_map(|binding| binding.person_id.as_ref().map(PersonId::as_str));
+    let persons = customers_by!(conn, person, person_id, persons);
+    let one = |binding: &&NewBinding| -> Result<Option<String>, StorageError> {
+        let wanted = binding.customer_id.as_str();
+        if !scope.allows(&binding.customer_id) {
+            return Ok(Some(format!("you cannot bind devices to customer {wanted}")));
+        }
+        if let Some(present) = devices.get(binding.device_sn.as_str())
+            && !may_take(scope, &CustomerId::parse(present).map_err(corrupt)?)
+        {
+            return Ok(Some(format!("device {} is not one that you can bind", binding.device_sn)));
+        }
+        let other = |found: &HashMap<String, String>, id| found.get(id).is_some_and(|found| found != wanted);
+        if let Some(id) = binding.org_id.as_ref().filter(|id| other(&orgs, id.as_str())) {
             return Ok(Some(format!("org_id {id} belongs to another customer; use another id")));
         }
-    }
-    if let Some(id) = &binding.person_id {
-        let found: Option<String> =
-            person::table.find(id.as_str()).select(person::customer_id).first(conn).optional()?;
-        if found.is_some_and(|found| found != wanted) {
+        if let Some(id) = binding.person_id.as_ref().filter(|id| other(&persons, id.as_str())) {
             return Ok(Some(format!("person_id {id} belongs to another customer; use another id")));
         }
-    }
-    Ok(None)
+        Ok(None)
+    };
+    bindings.iter().map(one).collect()
 }
 
 /// A device that nobody has is free to take.
@@ -68,46 +82,88 @@ pub(super) fn put(
     scope: &Scope,
     actor: &str,
     now: UtcMillis,
-) -> Result<Put, CommandError> {
-    if let Some(conflict) = conflict(conn, binding, scope)? {
+) -> Result<Owner, CommandError> {
+    put_all(conn, std::slice::from_ref(binding), scope, actor, now)?;
+    Ok(owner(conn, &binding.device_sn)?)
+}
+
+/// The same for many, as if one after the other. Answers the devices whose owner is another one now,
+/// also if only a name is.
+pub(super) fn put_all(
+    conn: &mut Conn,
+    bindings: &[NewBinding],
+    scope: &Scope,
+    actor: &str,
+    now: UtcMillis,
+) -> Result<Vec<DeviceSn>, CommandError> {
+    let mut seen = HashSet::new();
+    let devices = bindings.iter().map(|binding| binding.device_sn.clone());
+    let devices: Vec<DeviceSn> = devices.filter(|device| seen.insert(device.clone())).collect();
+    let before = owners_of(conn, &devices)?;
+    let (part, mut rest) = bindings.split_at(at_once(bindings));
+    put_part(conn, part, &before, scope, actor, now)?;
+    while !rest.is_empty() {
+        let (part, later) = rest.split_at(at_once(rest));
+        // What came before them may have given them away.
+        let known = owners_of(conn, &devices)?;
+        put_part(conn, part, &known, scope, actor, now)?;
+        rest = later;
+    }
+    let after = owners_of(conn, &devices)?;
+    Ok(devices.into_iter().filter(|device| before.get(device) != after.get(device)).collect())
+}
+
+fn owners_of(conn: &mut Conn, devices: &[DeviceSn]) -> Result<HashMap<DeviceSn, Owner>, StorageError> {
+    Ok(owners(conn, devices)?.into_iter().collect())
+}
+
+/// How many from the first on do not depend on what becomes of those before them: they give each
+/// device once, and each organisation and person to one customer.
+fn at_once(bindings: &[NewBinding]) -> usize {
+    let (mut devices, mut orgs, mut persons) = (HashSet::new(), HashMap::new(), HashMap::new());
+    let depends = |binding: &NewBinding| {
+        let customer = &binding.customer_id;
+        let org = binding
+            .org_id
+            .as_ref()
+            .map(|id| *orgs.entry(id.clone()).or_insert(customer.clone()) == *customer);
+        let person = binding
+            .person_id
+            .as_ref()
+            .map(|id| *persons.entry(id.clone()).or_insert(customer.clone()) == *customer);
+        !devices.insert(binding.device_sn.clone()) || org == Some(false) || person == Some(false)
+    };
+    bindings.iter().position(depends).unwrap_or(bindings.len())
+}
+
+fn put_part(
+    conn: &mut Conn,
+    bindings: &[NewBinding],
+    before: &HashMap<DeviceSn, Owner>,
+    scope: &Scope,
+    actor: &str,
+    now: UtcMillis,
+) -> Result<(), CommandError> {
+    let all: Vec<&NewBinding> = bindings.iter().collect();
+    if let Some(conflict) = conflicts(conn, &all, scope)?.into_iter().flatten().next() {
         return Err(CommandError::Conflict(conflict));
     }
-    let before = owner(conn, &binding.device_sn)?;
-    name_customer(conn, binding, now)?;
-    name_org(conn, binding, now)?;
-    name_person(conn, binding, now)?;
-    let same = before.is_bound()
-        && before.customer_id == binding.customer_id
-        && before.org_id == binding.org_id
-        && before.person_id == binding.person_id;
-    if !same {
-        close(conn, &binding.device_sn, actor, now)?;
-        let last: Option<i64> =
-            device_binding::table.select(diesel::dsl::max(device_binding::binding_id)).first(conn)?;
-        diesel::insert_into(device_binding::table)
-            .values((
-                device_binding::binding_id.eq(last.unwrap_or(0) + 1),
-                device_binding::device_sn.eq(binding.device_sn.as_str()),
-                device_binding::customer_id.eq(binding.customer_id.as_str()),
-                device_binding::org_id.eq(binding.org_id.as_ref().map(OrgId::as_str)),
-                device_binding::person_id.eq(binding.person_id.as_ref().map(PersonId::as_str)),
-                device_binding::bound_ms.eq(now.0),
-                device_binding::bound_by.eq(actor),
-            ))
-            .execute(conn)?;
-        struct OwnDevice;
-        // One that is new has not been seen yet.
-        const SQL: &str = "INSERT INTO device (device_sn, customer_id, first_seen_ms, last_seen_ms) \
-            VALUES (?, ?, ?, 0) ON CONFLICT (device_sn) DO UPDATE SET customer_id = excluded.customer_id";
-        let binds = [
-            Bind::Text(binding.device_sn.as_str()),
-            Bind::Text(binding.customer_id.as_str()),
-            Bind::BigInt(now.0),
-        ];
-        Statement::<OwnDevice>::new(SQL, &binds).execute(conn)?;
+    binding_rows::name_members(conn, bindings, now)?;
+    let stays = |binding: &&NewBinding| {
+        before.get(&binding.device_sn).is_some_and(|before| {
+            before.customer_id == binding.customer_id
+                && before.org_id == binding.org_id
+                && before.person_id == binding.person_id
+        })
+    };
+    let moved: Vec<&NewBinding> = all.into_iter().filter(|binding| !stays(binding)).collect();
+    let bound = moved.iter().filter(|binding| before.contains_key(&binding.device_sn));
+    let bound: Vec<&str> = bound.map(|binding| binding.device_sn.as_str()).collect();
+    binding_rows::close(conn, &bound, actor, now)?;
+    if !moved.is_empty() {
+        binding_rows::open(conn, &moved, actor, now)?;
     }
-    let owner = owner(conn, &binding.device_sn)?;
-    Ok(Put { changed: owner != before, owner })
+    Ok(())
 }
 
 /// Takes a device away from whoever has it. One that nobody has stays so.
@@ -124,87 +180,10 @@ pub(super) fn end(
         return Err(CommandError::NotFound("the device"));
     }
     if owner.is_bound() {
-        close(conn, device_sn, actor, now)?;
+        binding_rows::close(conn, &[device_sn.as_str()], actor, now)?;
         diesel::update(device::table.find(device_sn.as_str()))
             .set(device::customer_id.eq(CustomerId::default_customer().as_str()))
             .execute(conn)?;
     }
     Ok(Owner::unbound())
-}
-
-fn close(conn: &mut Conn, device_sn: &DeviceSn, actor: &str, now: UtcMillis) -> Result<(), StorageError> {
-    let open = device_binding::table
-        .filter(device_binding::device_sn.eq(device_sn.as_str()))
-        .filter(device_binding::unbound_ms.is_null());
-    diesel::update(open)
-        .set((device_binding::unbound_ms.eq(now.0), device_binding::unbound_by.eq(actor)))
-        .execute(conn)?;
-    Ok(())
-}
-
-/// Whoever is new and has no name is called by the id; whoever is known is renamed only by a name.
-fn name_customer(conn: &mut Conn, binding: &NewBinding, now: UtcMillis) -> Result<(), StorageError> {
-    let id = binding.customer_id.as_str();
-    let name = binding.customer_name.as_deref();
-    struct InsertCustomer;
-    const SQL: &str =
-        "INSERT INTO customer (customer_id, name, created_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
-    let binds = [Bind::Text(id), Bind::Text(name.unwrap_or(id)), Bind::BigInt(now.0)];
-    Statement::<InsertCustomer>::new(SQL, &binds).execute(conn)?;
-    if let Some(name) = name {
-        diesel::update(customer::table.find(id))
-            .filter(customer::name.ne(name))
-            .set(customer::name.eq(name))
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
-fn name_org(conn: &mut Conn, binding: &NewBinding, now: UtcMillis) -> Result<(), StorageError> {
-    let Some(id) = binding.org_id.as_ref().map(OrgId::as_str) else { return Ok(()) };
-    let name = binding.org_name.as_deref();
-    struct InsertOrg;
-    const SQL: &str =
-        "INSERT INTO org (org_id, customer_id, name, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
-    let binds = [
-        Bind::Text(id),
-        Bind::Text(binding.customer_id.as_str()),
-        Bind::Text(name.unwrap_or(id)),
-        Bind::BigInt(now.0),
-    ];
-    Statement::<InsertOrg>::new(SQL, &binds).execute(conn)?;
-    if let Some(name) = name {
-        diesel::update(org::table.find(id))
-            .filter(org::name.ne(name))
-            .set(org::name.eq(name))
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
-fn name_person(conn: &mut Conn, binding: &NewBinding, now: UtcMillis) -> Result<(), StorageError> {
-    let Some(id) = binding.person_id.as_ref().map(PersonId::as_str) else { return Ok(()) };
-    let org_id = binding.org_id.as_ref().map(OrgId::as_str);
-    let name = binding.person_name.as_deref();
-    struct InsertPerson;
-    const SQL: &str = "INSERT INTO person (person_id, customer_id, org_id, name, created_ms) \
-        VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
-    let binds = [
-        Bind::Text(id),
-        Bind::Text(binding.customer_id.as_str()),
-        Bind::OptionalText(org_id),
-        Bind::Text(name.unwrap_or(id)),
-        Bind::BigInt(now.0),
-    ];
-    Statement::<InsertPerson>::new(SQL, &binds).execute(conn)?;
-    if let Some(name) = name {
-        diesel::update(person::table.find(id))
-            .filter(person::name.ne(name))
-            .set(person::name.eq(name))
-            .execute(conn)?;
-    }
-    if let Some(org_id) = org_id {
-        diesel::update(person::table.find(id)).set(person::org_id.eq(org_id)).execute(conn)?;
-    }
-    Ok(())
 }

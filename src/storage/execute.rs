@@ -16,18 +16,13 @@ pub fn execute(conn: &mut Conn, command: Command, now: UtcMillis) -> Result<Comm
             Ok(CommandReply::Done)
         }
         Command::PutBinding { binding, scope, actor } => {
-            bindings::put(conn, &binding, &scope, &actor, now).map(|put| CommandReply::Owner(put.owner))
+            bindings::put(conn, &binding, &scope, &actor, now).map(CommandReply::Owner)
         }
         Command::EndBinding { device_sn, scope, actor } => {
             bindings::end(conn, &device_sn, &scope, &actor, now).map(CommandReply::Owner)
         }
         Command::ImportBindings { bindings, scope, actor } => {
-            let mut changed = Vec::new();
-            for binding in bindings {
-                if bindings::put(conn, &binding, &scope, &actor, now)?.changed {
-                    changed.push(binding.device_sn);
-                }
-            }
+            let changed = bindings::put_all(conn, &bindings, &scope, &actor, now)?;
             Ok(CommandReply::Imported { changed })
         }
         Command::CreateToken(token) => tokens::create(conn, &token, now).map(|()| CommandReply::Done),

@@ -7,6 +7,7 @@ pub mod alert_log;
 pub mod alerts;
 mod apply;
 pub mod backup;
+mod binding_rows;
 pub mod bindings;
 pub mod check;
 pub mod checkpoint;

@@ -50,7 +50,7 @@ pub fn owners(conn: &mut Conn, devices: &[DeviceSn]) -> Result<Vec<(DeviceSn, Ow
 }
 
 /// The owner of one device; [`Owner::unbound`] if it has none. A query of its own, since diesel
-/// 2.3 keeps no prepared statement for a list of any length, and imports ask for each line.
+/// 2.3 keeps no prepared statement for a list of any length.
 pub fn owner(conn: &mut Conn, device_sn: &DeviceSn) -> Result<Owner, StorageError> {
     let this = device_binding::device_sn.eq(device_sn.as_str());
     let row: Option<OwnerRow> = open_bindings().filter(this).first(conn).optional()?;

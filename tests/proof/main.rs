@@ -37,6 +37,8 @@ mod spool_race;
 #[cfg(feature = "postgres")]
 mod spool_rate;
 #[cfg(feature = "postgres")]
+mod spool_return;
+#[cfg(feature = "postgres")]
 mod spool_salvage;
 #[cfg(feature = "postgres")]
 mod spool_tail;

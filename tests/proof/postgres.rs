@@ -139,3 +139,25 @@ fn a_copy_that_is_killed_goes_on_and_has_every_row() {
     process.signal("-TERM");
     assert_eq!(process.wait(), (Some(0), String::new()));
 }
+
+/// As when PostgreSQL ends a session at once; a trigger makes it sure.
+#[test]
+fn what_postgres_warns_of_is_not_mixed_into_the_log() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let setting = format!("storage.database_url={}", cluster.url("postgres"));
+    let process = Process::start_with(dir.path(), &[&setting, "storage.postgres_commit_limit_ms=20000"]);
+    cluster.execute(&[
+        "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE WARNING 'a warning'; RETURN NULL; END $$",
+        "CREATE TRIGGER warn AFTER INSERT ON alert_change EXECUTE FUNCTION warn()",
+    ]);
+    let mut stream = connect(process.addr).expect("a connection");
+    let sos = testkit::bodies::sos("W1", 0).to_string();
+    let stored = request(&mut stream, "POST /upload_common_event", &sos).expect("an answer");
+    assert_eq!(stored.0, 200, "{}", stored.1);
+    process.signal("-TERM");
+    assert_eq!(process.wait(), (Some(0), String::new()));
+    database::note_url(dir.path(), &cluster.url("postgres"));
+    assert_eq!(File::of(dir.path()).number("SELECT count(*) FROM alert_change"), 1, "its trigger ran");
+}

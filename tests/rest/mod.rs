@@ -5,6 +5,7 @@ mod bindings;
 mod commands;
 mod credentials;
 mod device_reads;
+mod import;
 mod lists;
 mod overview;
 mod posting;

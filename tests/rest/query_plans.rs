@@ -166,7 +166,7 @@ fn look_ups_find_their_row_by_an_index() {
             rules::get(conn, &scope, &RuleId::parse("sos").expect("an id")).expect("a rule");
         });
         check(&mut store, "binding", |conn| {
-            bindings::conflict(conn, &binding("A", "1", "o", "p"), &scope).expect("a check");
+            bindings::conflicts(conn, &[&binding("A", "1", "o", "p")], &scope).expect("a check");
         });
     }
     check(&mut store, "owners", |conn| {

@@ -1,6 +1,6 @@
 //! What is PostgreSQL's own: sessions, the lease, partitions, whole batches in one statement.
 
-mod batch;
+pub(super) mod batch;
 pub(super) mod copy;
 pub(super) mod partitions;
 pub(super) mod rows;
@@ -91,9 +91,10 @@ impl Server {
 
     fn connect(&self) -> Result<PgConnection, StorageError> {
         let mut conn = PgConnection::establish(&self.url).map_err(|err| self.away(err))?;
+        // libpq writes what is less than an error to this process's standard error, past the log.
         let session = format!(
             "SET statement_timeout = {}; SET lock_timeout = {}; SET TimeZone = 'UTC'; \
-             SET client_min_messages = warning; SET idle_in_transaction_session_timeout = 60000",
+             SET client_min_messages = error; SET idle_in_transaction_session_timeout = 60000",
             self.statement_timeout_ms, self.lock_timeout_ms
         );
         conn.batch_execute(&session).map_err(|err| self.away(err))?;

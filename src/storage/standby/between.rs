@@ -108,7 +108,10 @@ impl Guarded {
             // Rules, bindings and tokens of the main database may be others than those here.
             let now = self.now;
             match self.remote.ask(OPEN_WITHIN, |reply| Request::Refresh(now, reply)) {
-                Some(done) => done?,
+                Some(Ok(())) => {}
+                // Something was written meanwhile: first it is handed on.
+                Some(Err(err)) if err.is_transient() => return Ok(()),
+                Some(Err(err)) => return Err(err),
                 None => return Ok(()),
             }
             self.local = Session::open(&self.standby.file)?;

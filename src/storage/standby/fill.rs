@@ -1,19 +1,22 @@
 //! Brings the mirror up to date from the main database, in a bounded time: what is small as a whole,
 //! what grows from where the mirror is, or its newest part.
 
+use std::sync::mpsc::sync_channel;
+
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::journal::{self, OWN_META, columns, number};
+use super::journal::{self, columns, number};
 use super::remote::TextRow;
+use super::small;
 use crate::domain::recent::SAMPLES_MAX;
 use crate::domain::time::UtcMillis;
 use crate::storage::conn::immediate;
 use crate::storage::database::StorageError;
 
 /// Rows that are fetched at a time.
-const FETCH: usize = 2_000;
+pub const FETCH: usize = 2_000;
 /// Changes of alerts, the newest, that a new mirror gets. More than dashboards may resume by.
 const CHANGES_MAX: i64 = 20_000;
 /// Closed alerts, the newest, that a new mirror gets.
@@ -24,16 +27,19 @@ const EVENTS_MAX: i64 = 50_000;
 const OVERLAP_MS: i64 = 60_000;
 /// Closed alerts are known for so long.
 const KEPT_MS: i64 = 31 * 24 * 3_600_000;
-/// Small, and copied whole.
-const WHOLE: [&str; 7] = ["meta", "customer", "org", "person", "alert_rule", "api_token", "device_binding"];
+/// Portions that are fetched while another one is being written.
+const AHEAD: usize = 2;
 
 /// Copies what is missing, in one transaction of each. `anew`: whatever is there is not to be trusted.
+/// `handed_on`: the file spools, and so much of its log has been handed on; [`StorageError::Busy`] if
+/// there is more. What is copied is not logged: it would be handed on to where it comes from.
 pub fn bring_up_to_date(
     main: &mut PgConnection,
     file: &mut SqliteConnection,
     now: UtcMillis,
     keep_ms: i64,
     anew: bool,
+    handed_on: Option<(i64, i64)>,
 ) -> Result<(), StorageError> {
     diesel::connection::AnsiTransactionManager::begin_transaction_sql(
         main,
@@ -42,7 +48,15 @@ pub fn bring_up_to_date(
     let done = immediate(file, |file| {
         // What refers to something may come before it.
         file.batch_execute("PRAGMA defer_foreign_keys = ON")?;
-        copy_all(main, file, now, keep_ms, anew)
+        let Some((small_until, large_until)) = handed_on else {
+            return copy_all(main, file, now, keep_ms, anew);
+        };
+        if journal::has_more(file, small_until, large_until)? {
+            return Err(StorageError::Busy);
+        }
+        journal::pause(file)?;
+        copy_all(main, file, now, keep_ms, anew)?;
+        Ok(journal::begin(file)?)
     });
     use diesel::connection::TransactionManager;
     diesel::connection::AnsiTransactionManager::rollback_transaction(main)?;
@@ -63,31 +77,19 @@ fn copy_all(
             file.batch_execute(&format!("DELETE FROM {table}"))?;
         }
     }
-    let own = |table: &str| match table {
-        "meta" => format!(" WHERE key NOT IN ({OWN_META})"),
-        _ => String::new(),
-    };
-    // What refers to others goes first: for each row that is referred to SQLite looks through all that may.
-    for table in WHOLE.into_iter().rev() {
-        file.batch_execute(&format!("DELETE FROM {table}{}", own(table)))?;
-    }
-    for table in WHOLE {
-        let own = own(table);
-        copy(main, file, table, &format!("SELECT * FROM {table}{own}"))?;
-    }
+    small::bring_up_to_date(main, file, anew)?;
     quarantine(main, file)?;
 
     let seen = number(file, "SELECT max(last_seen_ms) AS value FROM device")?.unwrap_or(i64::MIN / 2);
     let since = seen - OVERLAP_MS;
-    copy(
-        main,
-        file,
-        "device",
-        &format!(
-            "SELECT * FROM device WHERE last_seen_ms >= {since} OR device_sn IN (SELECT device_sn \
-             FROM device_binding WHERE bound_ms >= {since} OR unbound_ms >= {since})"
-        ),
-    )?;
+    let devices = format!(
+        "SELECT * FROM device WHERE last_seen_ms >= {since} OR device_sn IN (SELECT device_sn \
+         FROM device_binding WHERE bound_ms >= {since} OR unbound_ms >= {since})"
+    );
+    match anew {
+        true => copy(main, file, "device", &devices)?,
+        false => small::difference(main, file, "device", &devices)?.put(file)?,
+    }
 
     // The newest changes, without a gap to what is there.
     let after = match anew {
@@ -190,16 +192,36 @@ pub fn copy(
     table: &str,
     query: &str,
 ) -> Result<(), StorageError> {
+    portions(main, query, |rows| put(file, table, rows.iter().map(|row| row.body.as_str())))
+}
+
+/// Hands over the rows of `query` as JSON, some at a time, while the next ones are fetched.
+pub fn portions(
+    main: &mut PgConnection,
+    query: &str,
+    mut take: impl FnMut(Vec<TextRow>) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
     main.batch_execute(&format!(
         "DECLARE mirrored NO SCROLL CURSOR FOR SELECT row_to_json(r)::text AS body FROM ({query}) r"
     ))?;
-    loop {
-        let rows: Vec<TextRow> = diesel::sql_query(format!("FETCH {FETCH} FROM mirrored")).load(main)?;
-        put(file, table, rows.iter().map(|row| row.body.as_str()))?;
-        if rows.len() < FETCH {
-            break;
-        }
-    }
+    let source = &mut *main;
+    std::thread::scope(|scope| {
+        let (ready, incoming) = sync_channel(AHEAD);
+        let fetching = scope.spawn(move || -> Result<(), StorageError> {
+            loop {
+                let rows: Vec<TextRow> =
+                    diesel::sql_query(format!("FETCH {FETCH} FROM mirrored")).load(source)?;
+                let last = rows.len() < FETCH;
+                if ready.send(rows).is_err() || last {
+                    return Ok(());
+                }
+            }
+        });
+        // What fails here ends the other one too.
+        let taken = incoming.into_iter().try_for_each(&mut take);
+        let panicked = |_| Err(StorageError::Panicked("fetching rows for the mirror".into()));
+        taken.and(fetching.join().unwrap_or_else(panicked))
+    })?;
     main.batch_execute("CLOSE mirrored")?;
     Ok(())
 }

@@ -92,6 +92,18 @@ impl Column {
         format!("'{name}', CASE WHEN {prefix}{name} IS NULL THEN NULL ELSE {value} END")
     }
 
+    /// The same as [`Column::member`], but as PostgreSQL writes it, so that rows can be compared as texts.
+    /// A number with a fraction may be written in other digits.
+    pub fn as_main_shows_it(&self) -> String {
+        let name = &self.name;
+        match self.kind.as_str() {
+            "BOOLEAN" => {
+                format!("'{name}', CASE {name} WHEN 0 THEN json('false') WHEN 1 THEN json('true') END")
+            }
+            _ => self.member(""),
+        }
+    }
+
     /// The value again, from JSON as PostgreSQL writes it.
     pub fn extract(&self) -> String {
         let member = format!("json_extract(value, '$.{}')", self.name);
@@ -206,6 +218,18 @@ pub fn pause(conn: &mut SqliteConnection) -> QueryResult<()> {
 pub fn last_seq(conn: &mut SqliteConnection) -> QueryResult<i64> {
     let last = number(conn, "SELECT max(seq) AS value FROM sqlite_sequence WHERE name = 'spool_log'")?;
     Ok(last.unwrap_or(0))
+}
+
+/// True if there are lines that have not been handed on.
+pub fn has_more(conn: &mut SqliteConnection, small_until: i64, large_until: i64) -> QueryResult<bool> {
+    let more = number(
+        conn,
+        &format!(
+            "SELECT count(*) AS value FROM (SELECT 1 FROM spool_log \
+             WHERE seq > CASE WHEN tab < {LARGE} THEN {small_until} ELSE {large_until} END LIMIT 1)"
+        ),
+    )?;
+    Ok(more.unwrap_or(0) > 0)
 }
 
 /// Lines of the log.

@@ -21,6 +21,7 @@ mod prune;
 mod rejoin;
 mod remote;
 mod salvage;
+mod small;
 pub(super) mod start;
 mod torn;
 

@@ -192,10 +192,13 @@ impl Worker {
 
     fn refresh(&mut self, now: UtcMillis) -> Result<(), StorageError> {
         let (file, keep_ms) = (self.standby.file.clone(), self.standby.limits.keep_ms);
+        let (small, large) = (&self.standby.small_until, &self.standby.large_until);
+        let until = (small.load(Ordering::Acquire), large.load(Ordering::Acquire));
+        let handed_on = self.standby.is_spooling().then_some(until);
         let Conn::Sqlite(mut file) = file.open_writer()? else { return Ok(()) };
         let session = self.session()?;
         let Conn::Postgres(main) = &mut session.conn else { return Ok(()) };
-        fill::bring_up_to_date(main, &mut file, now, keep_ms, false)
+        fill::bring_up_to_date(main, &mut file, now, keep_ms, false, handed_on)
     }
 
     /// One step of handing on, and how long to wait for the next.

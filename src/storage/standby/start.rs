@@ -182,7 +182,7 @@ fn refresh(
     let keep_ms = i64::from(config.mirror_hours) * 3_600_000;
     match (main.open_beside()?, file.open_writer()?) {
         (Conn::Postgres(mut main), Conn::Sqlite(mut file)) => {
-            fill::bring_up_to_date(&mut main, &mut file, now, keep_ms, anew)
+            fill::bring_up_to_date(&mut main, &mut file, now, keep_ms, anew, None)
         }
         _ => Ok(()),
     }
