@@ -66,39 +66,13 @@ fn sos(device: &str, off_s: i64) -> String {
     .to_string()
 }
 
-/// What a report was told.
-struct Told {
-    event: Value,
-    alert: Value,
-    /// It was stored before.
-    known: bool,
-    /// Times that it was answered 503 before: a machine that is busy or whose disk is may let a commit take
-    /// longer than a request waits. What was taken all the same is known when it comes again.
-    refused: usize,
-}
-
-/// Sends it again, as a watch does, until it is answered 200.
-fn post(addr: SocketAddr, body: &str) -> Told {
-    let begun = Instant::now();
-    for refused in 0.. {
-        let mut stream = connect(addr).expect("the server is up");
-        let (status, answer) = request(&mut stream, "POST /upload_common_event", body).expect("an answer");
-        if status == 503 && begun.elapsed() < DEADLINE {
-            pass(Duration::from_millis(20));
-            continue;
-        }
-        assert_eq!(status, 200, "{body}: {answer}");
-        let told: Value = serde_json::from_str(&answer).expect("JSON");
-        let known = told["duplicate"] == true;
-        return Told { event: told["event_id"].clone(), alert: told["alert_id"].clone(), known, refused };
-    }
-    unreachable!("the loop has no end of its own")
-}
-
-/// It comes again, and is known with the same ids.
-fn assert_known(addr: SocketAddr, body: &str, event: &Value, alert: &Value) {
-    let again = post(addr, body);
-    assert_eq!((&again.event, &again.alert, again.known), (event, alert, true), "{body}");
+/// Event, alert, and whether it was known.
+fn post(addr: SocketAddr, body: &str) -> (Value, Value, bool) {
+    let mut stream = connect(addr).expect("the server is up");
+    let (status, answer) = request(&mut stream, "POST /upload_common_event", body).expect("an answer");
+    assert_eq!(status, 200, "{body}: {answer}");
+    let told: Value = serde_json::from_str(&answer).expect("JSON");
+    (told["event_id"].clone(), told["alert_id"].clone(), told["duplicate"] == true)
 }
 
 #[test]
@@ -124,7 +98,7 @@ fn set_under_load(what: &str, steps: usize, dir: &Path, settings: &[String]) {
     let (traffic, dashboard) = (Traffic::default(), Dashboard::start(&token));
     traffic.point_to(Some(addr));
     dashboard.point_to(Some(addr));
-    let (mut sent, mut shown, mut refused) = (Vec::new(), Vec::new(), 0);
+    let (mut sent, mut shown) = (Vec::new(), Vec::new());
     std::thread::scope(|scope| {
         let _stop = traffic.until_dropped();
         for name in WATCHES {
@@ -136,9 +110,8 @@ fn set_under_load(what: &str, steps: usize, dir: &Path, settings: &[String]) {
             for (index, off_s) in WATCHES_OFF_S.into_iter().enumerate() {
                 let body = sos(&format!("PROBE-{step}-{index}"), off_s);
                 let begun = Instant::now();
-                let Told { event, alert, known, refused: times } = post(addr, &body);
-                assert!(!known || times > 0, "{body}");
-                refused += times;
+                let (event, alert, known) = post(addr, &body);
+                assert!(!known, "{body}");
                 dashboard.until_shown(alert.as_str().expect("an alert"));
                 shown.push(begun.elapsed());
                 sent.push((body, event, alert));
@@ -146,7 +119,7 @@ fn set_under_load(what: &str, steps: usize, dir: &Path, settings: &[String]) {
             traffic.until(10);
             // Whatever the clock says now, what came before is known.
             for (body, event, alert) in sent.iter().rev().take(2 * WATCHES_OFF_S.len()) {
-                assert_known(addr, body, event, alert);
+                assert_eq!(post(addr, body), (event.clone(), alert.clone(), true), "{body}");
             }
         }
         traffic.stop();
@@ -163,7 +136,7 @@ fn set_under_load(what: &str, steps: usize, dir: &Path, settings: &[String]) {
     clock.set(-HOUR_S);
     let process = clock.start(dir, settings);
     for (body, event, alert) in &sent {
-        assert_known(process.addr, body, event, alert);
+        assert_eq!(post(process.addr, body), (event.clone(), alert.clone(), true), "{body}");
     }
     process.kill();
     let (mut file, record) = (File::of(dir), traffic.record().clone());
@@ -178,7 +151,7 @@ fn set_under_load(what: &str, steps: usize, dir: &Path, settings: &[String]) {
     figure(&format!("{what}: times, items answered 200, SOS of wrong clocks"), {
         format!("{steps}, {}, {}", traffic.answered(), sent.len())
     });
-    figure(&format!("{what}: answers 503"), record.refused + refused as u64);
+    figure(&format!("{what}: answers 503"), record.refused);
     figure(&format!("{what}: SOS to the screen"), spread(&shown));
 }
 
