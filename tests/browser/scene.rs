@@ -163,6 +163,8 @@ fn complaint(event: &Value, own: &str) -> Option<String> {
                 "ERR_CONNECTION_REFUSED",
                 "ERR_CONNECTION_RESET",
                 "ERR_EMPTY_RESPONSE",
+                // The same for a socket: a killed server's listener may outlive its connections by a moment.
+                "Connection closed before receiving a handshake response",
             ];
             let network =
                 params["entry"]["source"] == "network" || text.starts_with("WebSocket connection to");

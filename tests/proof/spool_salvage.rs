@@ -17,9 +17,10 @@ const PAGE: usize = 4_096;
 /// Events that only the file has.
 const SPOOLED: i64 = 30;
 /// What the short form destroys: tables, and indexes by which something is looked up.
-const SHORT: [&str; 9] = [
+const SHORT: [&str; 10] = [
     "customer",
     "sqlite_autoindex_customer_1",
+    "org",
     "person",
     "device_binding",
     "api_token",
@@ -175,6 +176,41 @@ fn whatever_of_a_spool_is_destroyed_the_rest_is_stored_and_owners_keep_what_is_t
     }
     assert!(count >= SHORT.len(), "all that is to be destroyed is there: {all:?}");
     figure("spool with owners: tables and indexes destroyed, one after the other", count);
+}
+
+#[test]
+fn where_the_schema_is_damaged_the_tables_that_it_still_tells_of_are_read() {
+    let (scene, whole) = killed();
+    let (config, dir) = copy_of(&scene, whole.path(), "schema");
+    let path = dir.path().join("standby.db");
+    let mut bytes = std::fs::read(&path).expect("the file");
+    let statement = b"CREATE TABLE device_message";
+    let at = bytes.windows(statement.len()).position(|found| found == statement).expect("its schema");
+    bytes[at + 7] = b'/';
+    std::fs::write(&path, &bytes).expect("a damaged file");
+    hand_on(&config).expect("it is handed on");
+    let mut file = File::of(dir.path());
+    assert_eq!(file.number("SELECT count(*) FROM event WHERE device_sn = 'spooled'"), SPOOLED);
+    for (of, query, answer) in KEPT {
+        assert_eq!(file.texts(query), [answer], "{of}: {query}");
+    }
+    file.assert_consistent();
+}
+
+#[test]
+fn a_spool_of_which_nothing_can_be_read_does_not_keep_a_server_from_starting() {
+    let (scene, whole) = killed();
+    let (config, dir) = copy_of(&scene, whole.path(), "header");
+    destroy(&dir.path().join("standby.db"), 1);
+    hand_on(&config).expect("it starts");
+    let mut file = File::of(dir.path());
+    assert_eq!(file.number("SELECT count(*) FROM event WHERE device_sn = 'spooled'"), 0);
+    assert_eq!(
+        file.number("SELECT count(*) FROM event WHERE device_sn = 'before'"),
+        1,
+        "what PostgreSQL has"
+    );
+    file.assert_consistent();
 }
 
 #[test]

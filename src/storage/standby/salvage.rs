@@ -16,6 +16,7 @@ use crate::domain::time::UtcMillis;
 use crate::storage::alert_log::{changes_after, last_offset};
 use crate::storage::commit::Session;
 use crate::storage::database::{Conn, Database, StorageError};
+use crate::supervision::outage::OutageKind;
 
 /// Rows that are looked up at a time.
 const LOOKED_UP: usize = 100;
@@ -26,12 +27,12 @@ const CHANGE: &str = "alert_id, transition, cause, at_ms, actor, note, quiet, de
 const NAMED: [&str; 3] = [
     "INSERT INTO main.person (person_id, customer_id, name, created_ms) \
      SELECT person_id, min(customer_id), person_id, ?1 FROM main.device_binding \
-     WHERE person_id NOT IN (SELECT person_id FROM main.person) GROUP BY person_id",
+     WHERE person_id IS NOT NULL AND person_id NOT IN (SELECT person_id FROM main.person) GROUP BY person_id",
     "INSERT INTO main.org (org_id, customer_id, name, created_ms) \
      SELECT id, min(customer_id), id, ?1 FROM (SELECT org_id AS id, customer_id FROM main.device_binding \
      UNION ALL SELECT org_id, customer_id FROM main.person \
      UNION ALL SELECT parent_org_id, customer_id FROM main.org) AS named \
-     WHERE id NOT IN (SELECT org_id FROM main.org) GROUP BY id",
+     WHERE id IS NOT NULL AND id NOT IN (SELECT org_id FROM main.org) GROUP BY id",
     "INSERT INTO main.customer (customer_id, name, created_ms) \
      SELECT customer_id, customer_id, ?1 FROM (SELECT customer_id FROM main.device_binding \
      UNION SELECT customer_id FROM main.person UNION SELECT customer_id FROM main.org) AS named \
@@ -80,8 +81,14 @@ pub fn take(
     let mut conn = file.open_writer()?;
     let base = last_offset(&mut conn)?;
     guarded::begin_journal(&mut conn, base)?;
-    attach(&mut conn, damaged)?;
     let mut tally = Tally::default();
+    match attach(&mut conn, damaged) {
+        Err(err) if err.outage() == Some(OutageKind::Damaged) => {
+            tracing::error!("{}: {err}; nothing of it can be read", damaged.display());
+            tally.lost += 1;
+        }
+        attached => attached?,
+    }
     for table in journal::TABLES.iter().filter(|table| table.name != "meta") {
         match table.name {
             "alert" => {}
@@ -114,14 +121,19 @@ pub fn take(
 }
 
 /// Each row is a transaction: within one that writes, the first error would be that of all others. They
-/// are synced with the last of them; and references are right when everything is there.
+/// are synced with the last of them; and references are right when everything is there. What is damaged of
+/// its schema (`writable_schema` lets it be) takes with it the tables of which it tells, and no others.
 fn attach(conn: &mut Conn, damaged: &Path) -> Result<(), StorageError> {
     let Conn::Sqlite(conn) = conn else { return Ok(()) };
-    conn.batch_execute("PRAGMA foreign_keys = OFF; PRAGMA synchronous = NORMAL")?;
+    conn.batch_execute(
+        "PRAGMA foreign_keys = OFF; PRAGMA synchronous = NORMAL; PRAGMA writable_schema = ON",
+    )?;
     torn::pad(damaged).map_err(|err| StorageError::Unusable(format!("{}: {err}", damaged.display())))?;
     diesel::sql_query("ATTACH DATABASE ? AS damaged")
         .bind::<Text, _>(damaged.to_string_lossy())
         .execute(conn)?;
+    // Only now it is read.
+    conn.batch_execute("SELECT 1 FROM damaged.sqlite_schema")?;
     Ok(())
 }
 
