@@ -78,6 +78,8 @@ struct Desk {
     connections: Vec<Connection>,
     /// The largest offset that it has had, of this epoch.
     cursor: Option<(String, i64)>,
+    /// Alerts of all that was seen, which may be hundreds of thousands of frames.
+    shown: BTreeSet<String>,
 }
 
 /// Subscribed to everything that its token may see.
@@ -114,15 +116,8 @@ impl Dashboard {
 
     /// Waits until a frame or a snapshot has shown it this alert.
     pub fn until_shown(&self, alert_id: &str) {
-        let shows = |seen: &Seen| match seen {
-            Seen::Alert(alert) => alert.alert_id == alert_id,
-            Seen::Snapshot { alert_ids, .. } => alert_ids.contains(alert_id),
-            Seen::Gap { .. } | Seen::UpTo(_) => false,
-        };
-        self.until_it(&format!("has been shown {alert_id}"), |desk| {
-            let mut seen = desk.connections.iter().rev().flat_map(|connection| connection.seen.iter().rev());
-            seen.any(shows).then_some(())
-        });
+        let shown = |desk: &Desk| desk.shown.contains(alert_id).then_some(());
+        self.until_it(&format!("has been shown {alert_id}"), shown);
     }
 
     /// Waits until the server has said goodbye on the newest connection; the close code.
@@ -274,6 +269,11 @@ fn keep(frame: &Value, epoch: &str, shared: &(Mutex<Desk>, Condvar)) {
         other => panic!("unexpected {other:?} frame: {frame}"),
     };
     let mut desk = shared.0.lock().expect("no panic");
+    match &seen {
+        Seen::Alert(alert) => desk.shown.extend([alert.alert_id.clone()]),
+        Seen::Snapshot { alert_ids, .. } => desk.shown.extend(alert_ids.iter().cloned()),
+        Seen::Gap { .. } | Seen::UpTo(_) => {}
+    }
     let connection = desk.connections.last_mut().expect("after hello");
     connection.seen.push(seen);
     let covered = connection.is_covered();
