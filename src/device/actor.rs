@@ -23,7 +23,7 @@ use crate::domain::identity;
 use crate::domain::ids::DeviceSn;
 use crate::domain::kept;
 use crate::storage::command::{Command, NewQuarantine};
-use crate::storage::database::Readers;
+use crate::storage::database::{Readers, Seen};
 use crate::storage::device_state;
 use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded_timer};
 use crate::supervision::permits::{Outcome, Ticket};
@@ -121,11 +121,11 @@ impl DeviceActor {
     ) {
         let (readers, wanted, began) = (self.readers.clone(), devices.clone(), Instant::now());
         let read = async move {
-            let loaded = readers.read(move |conn| read_devices(conn, &wanted, &unknown)).await;
-            loaded.map(|mut loaded| {
+            let loaded = readers.read_and_tell(move |conn| read_devices(conn, &wanted, &unknown)).await;
+            loaded.map(|(mut loaded, seen)| {
                 // What stands in for a database that is away does not have everything: older events
                 // are asked for one by one.
-                if readers.is_incomplete() {
+                if seen == Seen::Mirrored {
                     loaded.iter_mut().for_each(super::effects::Loaded::mark_incomplete);
                 }
                 loaded

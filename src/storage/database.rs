@@ -14,7 +14,7 @@ use crate::config::StorageConfig;
 pub const WRITER_CACHE_KIB: u32 = 4_096;
 
 pub use super::conn::Conn;
-pub use super::readers::Readers;
+pub use super::readers::{Readers, Seen};
 
 /// Why storage did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]

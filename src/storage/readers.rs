@@ -2,6 +2,7 @@
 //! that stands in for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::Connection;
@@ -31,6 +32,15 @@ pub struct SpoolReport {
     pub error: Option<String>,
 }
 
+/// What a read could see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Everything that is stored.
+    All,
+    /// What the file beside the database has of it.
+    Mirrored,
+}
+
 /// Where batches go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +50,10 @@ pub enum Mode {
     /// Into the mirror alone.
     Spooling,
 }
+
+/// A connection to a database that may go away is waited for so long: less than an emergency waits for
+/// its owner. Whoever has a turn has one of the pool's, unless it has to be made.
+const CONNECT_WITHIN: Duration = Duration::from_millis(300);
 
 /// Makes the connections of the pool.
 #[derive(Debug)]
@@ -80,6 +94,8 @@ struct Lane {
     /// One permit per connection: requests queue here without holding a thread.
     turns: Arc<Semaphore>,
     timeout: Duration,
+    /// No connection could be made, and the pool is still trying to.
+    unreachable: Arc<AtomicBool>,
     slow_statement: Duration,
     /// Nobody counts without it.
     metrics: Option<Arc<Metrics>>,
@@ -112,8 +128,17 @@ impl Readers {
 
     /// Runs `query` on a blocking thread with a read connection, in one read transaction: all its
     /// statements see the same state. A panic in it is an error here. If the database goes away
-    /// meanwhile it may run once more, on what stands in for it.
+    /// meanwhile, or takes no connection, it may run once more, on what stands in for it.
     pub async fn read<T, F>(&self, query: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Conn) -> Result<T, StorageError> + Send + Sync + 'static,
+    {
+        self.read_and_tell(query).await.map(|(found, _)| found)
+    }
+
+    /// The same; and whether everything that is stored could be seen.
+    pub async fn read_and_tell<T, F>(&self, query: F) -> Result<(T, Seen), StorageError>
     where
         T: Send + 'static,
         F: Fn(&mut Conn) -> Result<T, StorageError> + Send + Sync + 'static,
@@ -121,26 +146,27 @@ impl Readers {
         let query = Arc::new(query);
         #[cfg(feature = "postgres")]
         if let Some((standby, file)) = &self.standby {
+            let mirrored = |found: T| (found, Seen::Mirrored);
             if standby.is_spooling() {
-                return file.read(query).await;
+                return file.read(query).await.map(mirrored);
             }
             tokio::select! {
                 biased;
                 result = self.main.read(query.clone()) => match result {
                     Err(StorageError::Busy) => return Err(StorageError::Busy),
                     Err(err) if err.is_transient() => standby.suspect(),
-                    done => return done,
+                    done => return done.map(|found| (found, Seen::All)),
                 },
                 () = standby.spooling() => {}
             }
             let standby = standby.clone();
             let whole = move |conn: &mut Conn| query(conn);
-            let mirrored = tokio::task::spawn_blocking(move || standby.wait_mirrored());
+            let applied = tokio::task::spawn_blocking(move || standby.wait_mirrored());
             // Not to have waited is to read a little less.
-            let _ = mirrored.await;
-            return file.read(Arc::new(whole)).await;
+            let _ = applied.await;
+            return file.read(Arc::new(whole)).await.map(mirrored);
         }
-        self.main.read(query).await
+        self.main.read(query).await.map(|found| (found, Seen::All))
     }
 
     /// The same on the calling thread, for start-up and tests.
@@ -168,7 +194,10 @@ impl Readers {
     /// True if not everything that is stored can be read now: the database is away.
     pub fn is_incomplete(&self) -> bool {
         #[cfg(feature = "postgres")]
-        return self.standby.as_ref().is_some_and(|(standby, _)| standby.is_incomplete());
+        return self
+            .standby
+            .as_ref()
+            .is_some_and(|(standby, _)| standby.is_incomplete() || self.main.is_unreachable());
         #[cfg(not(feature = "postgres"))]
         false
     }
@@ -212,7 +241,8 @@ impl Lane {
         let turns = Arc::new(Semaphore::new(config.readers as usize));
         let slow_statement = database.slow_statement();
         let away = database.is_shared().then(|| database.name().into());
-        Ok(Self { away, pool, turns, timeout, slow_statement, metrics: None })
+        let unreachable = Arc::default();
+        Ok(Self { away, pool, turns, timeout, unreachable, slow_statement, metrics: None })
     }
 
     async fn read<T, F>(&self, query: Arc<F>) -> Result<T, StorageError>
@@ -237,12 +267,28 @@ impl Lane {
         task.await.unwrap_or_else(|err| Err(StorageError::Panicked(err.to_string())))
     }
 
-    /// There is one for each turn, unless the database makes none.
+    /// There is one for each turn, unless the database makes none. Once it has made none nobody waits
+    /// until the pool, which goes on trying, has one.
     fn connection(&self) -> Result<diesel::r2d2::PooledConnection<ReadOnly>, StorageError> {
-        self.pool.get().map_err(|err| match &self.away {
-            Some(name) => StorageError::Away { name: name.to_string(), message: err.to_string() },
-            None => StorageError::Busy,
-        })
+        let Some(name) = &self.away else { return self.pool.get().map_err(|_| StorageError::Busy) };
+        let away = |message: String| StorageError::Away { name: name.to_string(), message };
+        if self.is_unreachable() {
+            return Err(away("it takes no connection".into()));
+        }
+        let made = self.pool.get_timeout(self.timeout.min(CONNECT_WITHIN));
+        let before = self.unreachable.swap(made.is_err(), Ordering::AcqRel);
+        match &made {
+            Err(err) if !before => {
+                tracing::warn!("{name} takes no read connection: {err}; until it does reads are incomplete");
+            }
+            Ok(_) if before => tracing::info!("{name} takes read connections again"),
+            _ => {}
+        }
+        made.map_err(|err| away(err.to_string()))
+    }
+
+    fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Acquire) && self.pool.state().idle_connections == 0
     }
 
     fn run<T>(

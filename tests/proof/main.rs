@@ -20,6 +20,8 @@ mod pg_kill;
 #[cfg(feature = "postgres")]
 mod pg_outage;
 #[cfg(feature = "postgres")]
+mod pg_readers;
+#[cfg(feature = "postgres")]
 mod pg_scene;
 #[cfg(feature = "postgres")]
 mod postgres;
