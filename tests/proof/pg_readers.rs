@@ -3,18 +3,19 @@
 use std::time::{Duration, Instant};
 
 use testkit::DEADLINE;
+use testkit::bodies::event;
 use testkit::process::{Process, admin_token};
 use testkit::scale::figure;
 
-use super::pg_scene::{Scene, sos};
+use super::pg_scene::Scene;
 use super::spool::{get, metric};
 
 const NEWCOMERS: usize = 20;
-/// For all of them, ten times what one may take until it is on a screen.
+/// For all of them. Waiting for a connection took 2 s each.
 const SOON: Duration = Duration::from_secs(10);
 
 fn post(process: &Process, device: &str) {
-    let (status, answer) = super::spool::post(process, &serde_json::from_str(&sos(device)).expect("JSON"));
+    let (status, answer) = super::spool::post(process, &event(device, "CALL_STATE", "1", 0));
     assert_eq!(status, 200, "{answer}");
 }
 
@@ -52,7 +53,7 @@ fn reads_come_from_the_mirror_at_once() {
     }
     process.signal("-TERM");
     assert_eq!(process.wait(), (Some(0), String::new()));
-    figure("PostgreSQL takes no further connection: SOS of new watches, ms in all", {
+    figure("PostgreSQL takes no further connection: events of new watches, ms in all", {
         format!("{NEWCOMERS}, {}", took.as_millis())
     });
 }

@@ -17,6 +17,7 @@ shipped![
     "reconnect",
     "overload",
     "stalled",
+    "stalled-long",
     "dirty",
     "soak",
 ];
