@@ -41,7 +41,8 @@ fn heard(query: &DeviceQuery, state: &ApiState) -> Option<DeviceSn> {
 /// without settings.
 async fn owner_of(state: &ApiState, device: Option<DeviceSn>) -> Owner {
     let Some(device) = device else { return Owner::unbound() };
-    state.readers.read(move |conn| owners::owner(conn, &device)).await.unwrap_or_else(|err| {
+    let owner = state.readers.read_soon(move |conn| owners::owner(conn, &device)).await;
+    owner.map(|(owner, _)| owner).unwrap_or_else(|err| {
         tracing::warn!("the owner of a watch could not be read for its settings: {err}");
         Owner::unbound()
     })

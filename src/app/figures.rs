@@ -25,7 +25,7 @@ pub fn observer(
         let board = pipeline.board.clone();
         move || board.figures(name).pop().unwrap_or_else(|| ActorFigures::absent(name))
     };
-    let (board, readers) = (pipeline.board.clone(), pipeline.readers.clone());
+    let (board, readers, lane) = (pipeline.board.clone(), pipeline.readers.clone(), pipeline.readers.clone());
     let (permits, waiting) = (pipeline.admission.pool.clone(), pipeline.admission.pool.clone());
     let (bindings, rules) = (pipeline.bindings.clone(), pipeline.rules.clone());
     let watermark = pipeline.watermark.clone();
@@ -37,6 +37,7 @@ pub fn observer(
         commit_lag: Box::new(move || waiting.oldest(Instant::now())),
         committed: Box::new(move || watermark.get()),
         readers: Box::new(move || readers.usage()),
+        readers_unreachable: Box::new(move || lane.are_unreachable()),
         caches: Box::new(move || {
             let (owners, unbound) = bindings.entries_held();
             vec![("owners", owners), ("unbound", unbound), ("rules", rules.load().count())]

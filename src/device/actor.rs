@@ -121,7 +121,7 @@ impl DeviceActor {
     ) {
         let (readers, wanted, began) = (self.readers.clone(), devices.clone(), Instant::now());
         let read = async move {
-            let loaded = readers.read_and_tell(move |conn| read_devices(conn, &wanted, &unknown)).await;
+            let loaded = readers.read_soon(move |conn| read_devices(conn, &wanted, &unknown)).await;
             loaded.map(|(mut loaded, seen)| {
                 // What stands in for a database that is away does not have everything: older events
                 // are asked for one by one.

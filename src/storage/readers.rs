@@ -51,9 +51,9 @@ pub enum Mode {
     Spooling,
 }
 
-/// A connection to a database that may go away is waited for so long: less than an emergency waits for
-/// its owner. Whoever has a turn has one of the pool's, unless it has to be made.
-const CONNECT_WITHIN: Duration = Duration::from_millis(300);
+/// A database that may go away, or a connection to it, is waited for so long by what cannot wait: less
+/// than an emergency waits for its owner. Whoever has a turn has a connection, unless it has to be made.
+const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 
 /// Makes the connections of the pool.
 #[derive(Debug)]
@@ -105,12 +105,13 @@ impl Readers {
     pub fn open(database: &Database, config: &StorageConfig) -> Result<Self, StorageError> {
         #[cfg(feature = "postgres")]
         if let Some(standby) = database.standby() {
-            let main = Lane::open(database, config, standby.is_spooling())?;
-            let file = Lane::open(standby.file(), config, false)?;
+            // Not to have all of them is no reason not to start.
+            let main = Lane::open(database, config, Some(standby.is_spooling()))?;
+            let file = Lane::open(standby.file(), config, None)?;
             return Ok(Self { main, standby: Some((standby.clone(), file)) });
         }
         Ok(Self {
-            main: Lane::open(database, config, false)?,
+            main: Lane::open(database, config, None)?,
             #[cfg(feature = "postgres")]
             standby: None,
         })
@@ -134,11 +135,20 @@ impl Readers {
         T: Send + 'static,
         F: Fn(&mut Conn) -> Result<T, StorageError> + Send + Sync + 'static,
     {
-        self.read_and_tell(query).await.map(|(found, _)| found)
+        self.read_from(query, false).await.map(|(found, _)| found)
     }
 
-    /// The same; and whether everything that is stored could be seen.
-    pub async fn read_and_tell<T, F>(&self, query: F) -> Result<(T, Seen), StorageError>
+    /// The same for what cannot wait: if the database does not answer soon, from what stands in for it.
+    /// Tells whether everything that is stored could be seen.
+    pub async fn read_soon<T, F>(&self, query: F) -> Result<(T, Seen), StorageError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Conn) -> Result<T, StorageError> + Send + Sync + 'static,
+    {
+        self.read_from(query, true).await
+    }
+
+    async fn read_from<T, F>(&self, query: F, urgent: bool) -> Result<(T, Seen), StorageError>
     where
         T: Send + 'static,
         F: Fn(&mut Conn) -> Result<T, StorageError> + Send + Sync + 'static,
@@ -150,14 +160,34 @@ impl Readers {
             if standby.is_spooling() {
                 return file.read(query).await.map(mirrored);
             }
-            tokio::select! {
+            let late = tokio::time::sleep(ANSWER_WITHIN);
+            let mut reading = std::pin::pin!(self.main.read(query.clone()));
+            let mut waiting = std::pin::pin!(standby.spooling());
+            let mut done = tokio::select! {
                 biased;
-                result = self.main.read(query.clone()) => match result {
-                    Err(StorageError::Busy) => return Err(StorageError::Busy),
-                    Err(err) if err.is_transient() => standby.suspect(),
-                    done => return done.map(|found| (found, Seen::All)),
-                },
-                () = standby.spooling() => {}
+                result = &mut reading => Some(result),
+                () = &mut waiting => None,
+                () = late => {
+                    // While nobody writes nobody else would find out.
+                    standby.doubt();
+                    None
+                }
+            };
+            if done.is_none() && !urgent && !standby.is_spooling() {
+                done = tokio::select! {
+                    biased;
+                    result = reading => Some(result),
+                    () = waiting => None,
+                };
+            }
+            match done {
+                // All connections are waiting for it.
+                Some(Err(StorageError::Busy)) if urgent => {}
+                Some(Err(err)) if err.is_transient() && !matches!(err, StorageError::Busy) => {
+                    standby.suspect()
+                }
+                Some(done) => return done.map(|found| (found, Seen::All)),
+                None => {}
             }
             let standby = standby.clone();
             let whole = move |conn: &mut Conn| query(conn);
@@ -166,6 +196,8 @@ impl Readers {
             let _ = applied.await;
             return file.read(Arc::new(whole)).await.map(mirrored);
         }
+        // Nothing stands in for it.
+        let _ = urgent;
         self.main.read(query).await.map(|found| (found, Seen::All))
     }
 
@@ -218,6 +250,11 @@ impl Readers {
         0
     }
 
+    /// True while the database makes no connection.
+    pub fn are_unreachable(&self) -> bool {
+        self.main.is_unreachable()
+    }
+
     /// Connections in use, open, and at most.
     pub fn usage(&self) -> (u32, u32, u32) {
         let pool = &self.lane().pool;
@@ -227,14 +264,18 @@ impl Readers {
 }
 
 impl Lane {
-    /// `absent`: connections are made when the database is there.
-    fn open(database: &Database, config: &StorageConfig, absent: bool) -> Result<Self, StorageError> {
+    /// `absent` of a database that something stands in for: its connections are waited for by whoever
+    /// needs one, and if it is away nothing asks for them before.
+    fn open(database: &Database, config: &StorageConfig, absent: Option<bool>) -> Result<Self, StorageError> {
         let timeout = Duration::from_millis(config.reader_timeout_ms);
         let builder = Pool::builder().max_size(config.readers).connection_timeout(timeout);
         let manager = ReadOnly(database.clone());
+        // r2d2 waits for half of this between two attempts.
+        let soon = timeout.min(2 * ANSWER_WITHIN);
         let pool = match absent {
-            true => builder.min_idle(Some(0)).build_unchecked(manager),
-            false => builder
+            Some(true) => builder.connection_timeout(soon).min_idle(Some(0)).build_unchecked(manager),
+            Some(false) => builder.connection_timeout(soon).build_unchecked(manager),
+            None => builder
                 .build(manager)
                 .map_err(|err| StorageError::Away { name: database.name(), message: err.to_string() })?,
         };
@@ -275,7 +316,7 @@ impl Lane {
         if self.is_unreachable() {
             return Err(away("it takes no connection".into()));
         }
-        let made = self.pool.get_timeout(self.timeout.min(CONNECT_WITHIN));
+        let made = self.pool.get_timeout(self.timeout.min(ANSWER_WITHIN));
         let before = self.unreachable.swap(made.is_err(), Ordering::AcqRel);
         match &made {
             Err(err) if !before => {

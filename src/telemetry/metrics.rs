@@ -171,6 +171,8 @@ metrics! {
     readers_open: Gauge = Gauge::default(), "database_readers_open", None;
     /// Read connections at most.
     readers_max: Gauge = Gauge::default(), "database_readers_max", None;
+    /// 1 while PostgreSQL makes no read connection, so that reads come from its mirror, else 0.
+    readers_unreachable: Gauge = Gauge::default(), "database_readers_unreachable", None;
     /// Time of a read transaction.
     read_seconds: Histogram = Histogram::of_seconds(), "database_read_duration", Some(Unit::Seconds);
     /// Wait for a read connection.

@@ -33,6 +33,8 @@ pub struct Sources {
     pub committed: Source<i64>,
     /// Read connections in use, open, and at most.
     pub readers: Source<(u32, u32, u32)>,
+    /// The database makes no read connection.
+    pub readers_unreachable: Source<bool>,
     /// Entries in memory, by cache.
     pub caches: Source<Vec<(&'static str, usize)>>,
     pub database: PathBuf,
@@ -114,6 +116,7 @@ impl Observer {
         metrics.readers_used.set(used.into());
         metrics.readers_open.set(open.into());
         metrics.readers_max.set(max.into());
+        metrics.readers_unreachable.set((sources.readers_unreachable)().into());
         for (kind, entries) in (sources.caches)() {
             metrics.cache_entries.get_or_create(&KindLabels { kind }).set(entries as i64);
         }
@@ -248,6 +251,7 @@ mod tests {
             commit_lag: Box::new(|| Duration::from_millis(1_500)),
             committed: Box::new(|| 77),
             readers: Box::new(|| (1, 2, 4)),
+            readers_unreachable: Box::new(|| false),
             caches: Box::new(|| vec![("rules", 12)]),
             database: "no-such.db".into(),
             data_dir: ".".into(),

@@ -33,6 +33,8 @@ mod spool;
 #[cfg(feature = "postgres")]
 mod spool_bound;
 #[cfg(feature = "postgres")]
+mod spool_corners;
+#[cfg(feature = "postgres")]
 mod spool_damage;
 #[cfg(feature = "postgres")]
 mod spool_race;

@@ -40,7 +40,7 @@ fn reads_come_from_the_mirror_at_once() {
     let took = begun.elapsed();
     assert!(took < SOON, "{NEWCOMERS} new watches took {took:?}");
     assert_eq!(metric(&process, "watchpost_spooling"), 0.0, "what is written goes where it belongs");
-    assert_eq!(metric(&process, "watchpost_database_readers_open"), 0.0);
+    assert_eq!(metric(&process, "watchpost_database_readers_unreachable"), 1.0);
     let devices = get(&process, &token, "/api/v1/devices");
     assert_eq!(devices["incomplete"], true, "{devices}");
     assert_eq!(devices["items"].as_array().map(Vec::len), Some(NEWCOMERS + 1), "{devices}");

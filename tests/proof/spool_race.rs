@@ -1,8 +1,11 @@
 //! PostgreSQL has what it never said it had: that is no conflict with the spool. And what cannot be read
 //! while it is away is not said to be unknown.
 
+use std::time::Duration;
+
+use testkit::DEADLINE;
 use testkit::bodies::sos;
-use testkit::process::{Process, admin_token, connect, request_as};
+use testkit::process::{Process, admin_token, connect, pass, request_as};
 
 use super::spool::{Scene, get, post, until_mirroring, until_spooling};
 
@@ -60,6 +63,11 @@ fn an_alert_that_is_not_found_while_reads_are_incomplete_is_not_said_to_be_unkno
     }
     scene.cluster.go_on();
     until_mirroring(&process);
+    let begun = std::time::Instant::now();
+    while get(&process, &token, "/api/v1/devices")["incomplete"] == true {
+        assert!(begun.elapsed() < DEADLINE, "reads are complete within {DEADLINE:?}");
+        pass(Duration::from_millis(20));
+    }
     for head in heads("17") {
         assert_eq!(ask(&head), (404, "not-found".into()), "{head}");
     }

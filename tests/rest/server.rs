@@ -124,6 +124,7 @@ impl Server {
             commit_lag: Box::new(|| Duration::ZERO),
             committed: Box::new(|| 0),
             readers: Box::new(|| (0, 0, 4)),
+            readers_unreachable: Box::new(|| false),
             caches: Box::new(Vec::new),
             database: database.path().into(),
             data_dir: config.storage.data_dir.clone(),

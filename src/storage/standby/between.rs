@@ -1,7 +1,7 @@
 //! What the writer does between two transactions: back to the main database when it has everything,
 //! rows into quarantine that it refuses, a mirror that lacked something brought up to date.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::guarded::{Guarded, OPEN_WITHIN, late};
@@ -25,11 +25,13 @@ impl Guarded {
     /// Between two transactions: back to the main database, or a mirror that lacked something.
     pub(super) fn between(&mut self) {
         self.announced();
-        let done = match self.standby.is_spooling() {
-            true => self.quarantine().and_then(|()| self.rejoin()),
+        // Lines after these may have a row that was refused since, which is nowhere else.
+        let handed_on = self.standby.handed_on();
+        let done = self.quarantine().and_then(|()| match self.standby.is_spooling() {
+            true => self.rejoin(handed_on),
             false if self.standby.stale.load(Ordering::Acquire) => self.mend(),
             false => Ok(()),
-        };
+        });
         if let Err(err) = done
             && self.complained.is_none_or(|at| at.elapsed() >= REMIND)
         {
@@ -69,8 +71,8 @@ impl Guarded {
         }
     }
 
-    fn rejoin(&mut self) -> Result<(), StorageError> {
-        self.tidy()?;
+    fn rejoin(&mut self, handed_on: (i64, i64)) -> Result<(), StorageError> {
+        self.tidy(handed_on)?;
         let conflict = lock(&self.standby.conflict).clone();
         if let Some(conflict) = conflict {
             let epoch = rejoin::rebase(&mut self.local, &conflict)?;
@@ -87,8 +89,11 @@ impl Guarded {
         if !self.standby.caught_up.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let last = self.local.last_offset();
-        match self.remote.ask(self.standby.limits.commit, |reply| Request::Finish(last, reply)) {
+        let (last, limit) = (self.local.last_offset(), self.standby.limits.commit);
+        let until = Instant::now() + limit;
+        match self.remote.ask(limit, |reply| Request::Finish(last, until, reply)) {
+            // The log is the only place that has them: first they are kept.
+            Some(Ok(())) if !lock(&self.standby.refused).is_empty() => Ok(()),
             Some(Ok(())) => self.back(),
             Some(Err(err)) if err.is_transient() => Ok(()),
             Some(Err(err)) => Err(err),
@@ -122,7 +127,7 @@ impl Guarded {
         end_journal(&mut self.local.conn, self.main.holder())?;
         self.synchronous("NORMAL")?;
         let lasted = lock(&self.standby.since).as_ref().map_or(0, |(since, _)| since.elapsed().as_secs());
-        self.standby.suspected.store(false, Ordering::Release);
+        self.standby.answers();
         self.standby.set_rows(0);
         self.standby.set_mode(Mode::Mirroring, None);
         tracing::warn!(
@@ -132,13 +137,11 @@ impl Guarded {
     }
 
     /// Takes away lines that have been handed on.
-    fn tidy(&mut self) -> Result<(), StorageError> {
+    fn tidy(&mut self, (small, large): (i64, i64)) -> Result<(), StorageError> {
         if self.tidied.elapsed() < TIDY {
             return Ok(());
         }
         self.tidied = Instant::now();
-        let until = |until: &AtomicI64| until.load(Ordering::Acquire);
-        let (small, large) = (until(&self.standby.small_until), until(&self.standby.large_until));
         let left = write_transaction(&mut self.local.conn, |conn| {
             let Conn::Sqlite(conn) = conn else { return Ok(0) };
             journal::forget(conn, small, large, TIDY_LINES)?;

@@ -50,6 +50,8 @@ impl Guarded {
             complained: None,
         };
         if standby.is_spooling() {
+            // Whatever was under way ended with the session before, which had the lease.
+            this.settled();
             this.remote.drain();
             return Ok(this);
         }
@@ -58,9 +60,13 @@ impl Guarded {
         match this.remote.ask(OPEN_WITHIN, Request::Open) {
             Some(Ok(last)) if last == this.local.last_offset() => {}
             // A batch has committed that nobody was told of.
-            Some(Ok(_)) => {
+            Some(Ok(last)) => {
                 standby.set_stale(true);
-                this.mend()?;
+                if let Err(err) = this.mend() {
+                    // The main database is there: it can be done without its mirror.
+                    tracing::warn!("the mirror is not up to date: {err}");
+                    this.local.last_offset = last;
+                }
             }
             Some(Err(err)) if !err.is_transient() => return Err(err),
             other => {
@@ -99,7 +105,7 @@ impl Guarded {
         let limit = self.standby.limits.commit;
         match self.remote.ask(limit, |reply| Request::Commit(theirs, reply)) {
             Some(Ok(Taken { committed, last, refused })) => {
-                self.standby.suspected.store(false, Ordering::Release);
+                self.standby.answers();
                 self.local.last_offset = last;
                 let pending = Pending { batch, committed: committed.clone(), last };
                 *lock(&self.standby.pending) = Some(pending);
@@ -187,7 +193,7 @@ impl Guarded {
         let theirs = Box::new(command.clone());
         match self.remote.ask(limit, |reply| Request::Execute(theirs, now, reply)) {
             Some(Ok(reply)) => {
-                self.standby.suspected.store(false, Ordering::Release);
+                self.standby.answers();
                 self.mirror_command(command, now);
                 Ok(reply)
             }

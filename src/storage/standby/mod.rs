@@ -85,6 +85,8 @@ pub struct Standby {
     since: Mutex<Option<(Instant, String)>>,
     /// A read of the main database has failed; nothing has been written since.
     suspected: AtomicBool,
+    /// One takes long; nothing has been written since.
+    doubted: AtomicBool,
     /// The mirror lacks something.
     stale: AtomicBool,
     /// The main database may have rows that were never here.
@@ -132,6 +134,7 @@ impl Standby {
             mode: watch::Sender::new(mode),
             since: Mutex::new(None),
             suspected: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
             pending: Mutex::new(None),
@@ -171,6 +174,7 @@ impl Standby {
         let caught_up = self.is_spooling() && self.caught_up.load(Ordering::Acquire);
         caught_up
             || self.suspected.load(Ordering::Acquire)
+            || self.doubted.load(Ordering::Acquire)
             || self.stale.load(Ordering::Acquire)
             || lock(&self.conflict).is_some()
             || !lock(&self.refused).is_empty()
@@ -191,6 +195,17 @@ impl Standby {
     /// A read of the main database has failed.
     pub fn suspect(&self) {
         self.suspected.store(true, Ordering::Release);
+    }
+
+    /// A read of the main database takes long: whoever writes shall see whether it is there.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
+    }
+
+    /// The main database has answered a write.
+    fn answers(&self) {
+        self.suspected.store(false, Ordering::Release);
+        self.doubted.store(false, Ordering::Release);
     }
 
     /// Waits until the mirror has what has been announced.
@@ -230,6 +245,11 @@ impl Standby {
             stale: self.stale.load(Ordering::Acquire),
             error: since.map(|(_, error)| error),
         }
+    }
+
+    /// Numbers of the log up to which it has been handed on: small tables, large ones.
+    fn handed_on(&self) -> (i64, i64) {
+        (self.small_until.load(Ordering::Acquire), self.large_until.load(Ordering::Acquire))
     }
 
     /// Size of the file and its log.

@@ -19,6 +19,7 @@ use crate::domain::time::UtcMillis;
 use crate::storage::command::{Command, CommandError, CommandReply, NewQuarantine};
 use crate::storage::commit::{Committed, Session};
 use crate::storage::database::{Conn, Database, StorageError};
+use crate::storage::migrate;
 use crate::storage::postgres::partitions;
 use crate::supervision::guard::panic_text;
 use crate::telemetry::KindLabels;
@@ -51,8 +52,8 @@ pub enum Request {
     Refresh(UtcMillis, SyncSender<Result<(), StorageError>>),
     /// There is something to hand on.
     Drain,
-    /// Hands on the rest; with it the main database has this last offset.
-    Finish(Offset, SyncSender<Result<(), StorageError>>),
+    /// Hands on the rest until then; with it the main database has this last offset.
+    Finish(Offset, Instant, SyncSender<Result<(), StorageError>>),
 }
 
 /// The writer's end. Dropping it ends the thread after what it has in work.
@@ -166,7 +167,7 @@ impl Worker {
             }
             Request::Refresh(now, reply) => drop(reply.send(self.refresh(now))),
             Request::Drain => {}
-            Request::Finish(last, reply) => drop(reply.send(self.finish(last))),
+            Request::Finish(last, until, reply) => drop(reply.send(self.finish(last, until))),
         }
     }
 
@@ -177,7 +178,14 @@ impl Worker {
                 start::prepare_late(&self.main, &self.standby.file)?;
                 self.standby.unprepared.store(false, Ordering::Release);
             }
-            let session = Session::open(&self.main)?;
+            let session = Session::open(&self.main).or_else(|err| match err {
+                // By another server, or by a session of this one that has not ended yet.
+                StorageError::Leased { .. } => {
+                    migrate::refuse_superseded(&mut self.main.open_beside()?, &self.main)?;
+                    Err(err)
+                }
+                err => Err(err),
+            })?;
             self.session = Some(session);
         }
         self.session.as_mut().ok_or(StorageError::Busy)
@@ -192,9 +200,7 @@ impl Worker {
 
     fn refresh(&mut self, now: UtcMillis) -> Result<(), StorageError> {
         let (file, keep_ms) = (self.standby.file.clone(), self.standby.limits.keep_ms);
-        let (small, large) = (&self.standby.small_until, &self.standby.large_until);
-        let until = (small.load(Ordering::Acquire), large.load(Ordering::Acquire));
-        let handed_on = self.standby.is_spooling().then_some(until);
+        let handed_on = self.standby.is_spooling().then(|| self.standby.handed_on());
         let Conn::Sqlite(mut file) = file.open_writer()? else { return Ok(()) };
         let session = self.session()?;
         let Conn::Postgres(main) = &mut session.conn else { return Ok(()) };
@@ -264,7 +270,7 @@ impl Worker {
     fn portion(&mut self, lines: i64) -> Result<u64, StorageError> {
         let (small, large) = (&self.standby.small_until, &self.standby.large_until);
         let file = reader(&mut self.file, &self.standby)?;
-        let after = (small.load(Ordering::Acquire), large.load(Ordering::Acquire));
+        let after = self.standby.handed_on();
         let portion = journal::next(file, after.0, after.1, lines)?;
         let Some(Session { conn: Conn::Postgres(main), .. }) = &mut self.session else {
             return Err(StorageError::Busy);
@@ -299,13 +305,18 @@ impl Worker {
         Ok(portion.lines)
     }
 
-    /// Hands on what is left, which nobody adds to, and sees that both have the same log.
-    fn finish(&mut self, last: Offset) -> Result<(), StorageError> {
+    /// Hands on what is left and sees that both have the same log. Nobody adds to it `until` then, while
+    /// the writer waits: later it has no end.
+    fn finish(&mut self, last: Offset, until: Instant) -> Result<(), StorageError> {
         self.session()?;
         if !self.verify()? {
             return Err(StorageError::Busy);
         }
-        while self.portion(LINES)? > 0 {}
+        while self.portion(LINES)? > 0 {
+            if Instant::now() >= until {
+                return Err(StorageError::Busy);
+            }
+        }
         let session = self.session()?;
         let theirs = crate::storage::alert_log::last_offset(&mut session.conn)?;
         if theirs != last {

@@ -19,6 +19,10 @@ use crate::supervision::outage::OutageKind;
 
 /// Of the note that says where a damaged file is kept whose spool is still to be taken.
 const SALVAGE: &str = "salvage";
+/// Of the note that names who began to write to the main database with this file beside it.
+const ANNOUNCED: &str = "announced";
+/// So many of them are known, the last.
+const ANNOUNCED_MAX: usize = 32;
 
 /// What the file says about itself.
 struct Found {
@@ -47,6 +51,7 @@ pub fn prepare(
     })?;
     let put_aside = put_aside_if_damaged(&file, now)?;
     let found = look(&file, now, put_aside.as_deref())?;
+    announce(&main, &file)?;
     let prepared = migrate::prepare(&main, seeds, now);
     let (opened, found) = match prepared {
         Ok(opened) => (Some(opened), found),
@@ -111,11 +116,35 @@ pub fn prepare_late(main: &Database, file: &Database) -> Result<(), StorageError
         meta::table.find(migrate::HOLDER).select(meta::value).first(&mut conn).optional()?;
     drop(conn);
     let Conn::Sqlite(mut conn) = file.open_reader()? else { return Ok(()) };
-    if present != journal::note(&mut conn, "holder")? && present.as_deref() != main.holder() {
+    let is_ours =
+        |present: &str| Ok::<_, StorageError>(announced(file)?.iter().any(|known| known == present));
+    if present != journal::note(&mut conn, "holder")? && !present.as_deref().map_or(Ok(false), is_ours)? {
         return Err(StorageError::Superseded { name: main.name() });
     }
+    drop(conn);
+    announce(main, file)?;
     migrate::prepare(main, &[], UtcMillis(chrono::Utc::now().timestamp_millis()))?;
     Ok(())
+}
+
+/// Said here before it is said there: a process that ended in between, or before it was up to date, was
+/// no stranger.
+fn announce(main: &Database, file: &Database) -> Result<(), StorageError> {
+    let Some(holder) = main.holder() else { return Ok(()) };
+    let mut known = announced(file)?;
+    if known.iter().any(|known| known == holder) {
+        return Ok(());
+    }
+    known.push(holder.to_owned());
+    known.drain(..known.len().saturating_sub(ANNOUNCED_MAX));
+    let Conn::Sqlite(mut conn) = file.open_writer()? else { return Ok(()) };
+    Ok(journal::set_note(&mut conn, ANNOUNCED, &known.join(" "))?)
+}
+
+fn announced(file: &Database) -> Result<Vec<String>, StorageError> {
+    let Conn::Sqlite(mut conn) = file.open_reader()? else { return Ok(Vec::new()) };
+    let known = journal::note(&mut conn, ANNOUNCED)?.unwrap_or_default();
+    Ok(known.split_whitespace().map(str::to_owned).collect())
 }
 
 /// The URL of a file is read without the directory that a program runs in.
