@@ -11,3 +11,6 @@ mod outage;
 mod power;
 #[path = "disk/shim.rs"]
 mod shim;
+#[cfg(feature = "postgres")]
+#[path = "disk/spool.rs"]
+mod spool;

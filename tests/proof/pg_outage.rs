@@ -23,7 +23,7 @@ const SHORTLY: Duration = Duration::from_millis(300);
 
 #[test]
 fn stopped_for_a_while() {
-    let away = long_or(Duration::from_secs(600), Duration::from_secs(2));
+    let away = long_or(Duration::from_secs(600), Duration::from_secs(10));
     faults(
         "PostgreSQL stopped",
         Scene::new(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use testkit::DEADLINE;
 use testkit::bodies::{event, sos};
 use testkit::cluster::Cluster;
-use testkit::dashboard::{Dashboard, assert_told_the_log};
+use testkit::dashboard::{Dashboard, assert_told_the_log, assert_told_the_logs};
 use testkit::database;
 use testkit::process::{Process, admin_token, connect, request, request_as};
 use testkit::scale::{count, figure};
@@ -250,10 +250,12 @@ fn what_was_pushed_and_never_mirrored_is_found_again_after_a_start_without_postg
     dashboard.point_to(Some(process.addr));
     assert_eq!(post(&process, &sos("pushed", 0)).0, 200);
     dashboard.until(2);
+    dashboard.point_to(None);
     process.kill();
     scene.cluster.stop("-QUIT");
 
     let process = scene.start();
+    dashboard.point_to(Some(process.addr));
     let alone = get(&process, &token, "/api/v1/system")["epoch"].clone();
     assert_ne!(alone, epoch, "offsets of before mean nothing");
     // The same offset is given once more, and both alerts of one key meet.
@@ -269,6 +271,7 @@ fn what_was_pushed_and_never_mirrored_is_found_again_after_a_start_without_postg
     let open = get(&process, &token, "/api/v1/alerts?open=true");
     assert_eq!(open["items"].as_array().map(Vec::len), Some(3), "{open}");
     assert_eq!(post(&process, &sos("afterwards", 0)).0, 200);
+    dashboard.until(6);
     let mut file = scene.settle(process);
     let log = file.texts(
         "SELECT change_offset || ' ' || device_sn || ' ' || transition AS value FROM alert_change \
@@ -287,7 +290,8 @@ fn what_was_pushed_and_never_mirrored_is_found_again_after_a_start_without_postg
     );
     assert_eq!(file.texts("SELECT value FROM meta WHERE key = 'epoch'"), [rejoined.as_str().expect("text")]);
     assert_eq!(file.number("SELECT count(*) FROM alert WHERE is_open"), 4);
-    drop(dashboard);
+    let told = assert_told_the_logs(&dashboard.finish(), &mut file);
+    assert_eq!((told.gaps, told.up_to), (2, 6), "a gap for each new epoch, and nothing was missed");
 }
 
 #[test]

@@ -7,7 +7,6 @@ use testkit::scale::Random;
 
 const SECTOR: usize = 512;
 const HEAD: usize = 16;
-const FILES: [&str; 2] = ["watchpost.db", "watchpost.db-wal"];
 
 /// One call that was recorded; where its record ends.
 pub struct Step {
@@ -69,8 +68,8 @@ enum Change {
 }
 
 /// The disk as it goes through a recording.
-#[derive(Default)]
 pub struct Platter {
+    names: [String; 2],
     files: [Content; 2],
     steps: usize,
     /// Changes that an fsync lost by failing.
@@ -97,12 +96,11 @@ pub const DAMAGES: [Damage; 5] =
 
 impl Platter {
     /// What is there when recording begins.
-    pub fn load(data_dir: &Path) -> Self {
-        let mut platter = Self::default();
-        for (content, name) in platter.files.iter_mut().zip(FILES) {
-            content.durable = std::fs::read(data_dir.join(name)).unwrap_or_default();
-        }
-        platter
+    pub fn load(data_dir: &Path, database: &str) -> Self {
+        let names = [database.to_owned(), format!("{database}-wal")];
+        let read = |name: &String| std::fs::read(data_dir.join(name)).unwrap_or_default();
+        let files = names.each_ref().map(|name| Content { durable: read(name), ..Content::default() });
+        Self { names, files, steps: 0, lost: 0 }
     }
 
     /// Goes on by one step. An fsync that fails has lost what was written before it, although the
@@ -130,7 +128,7 @@ impl Platter {
     /// Writes the files as they may be after the power failed now. How many changes were in doubt.
     pub fn fail(&self, damage: Damage, random: &mut Random, into: &Path) -> usize {
         let mut doubtful = 0;
-        for (content, name) in self.files.iter().zip(FILES) {
+        for (content, name) in self.files.iter().zip(&self.names) {
             doubtful += content.pending.len();
             std::fs::write(into.join(name), content.after(damage, random)).expect("an image");
         }

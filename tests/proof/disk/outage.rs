@@ -89,7 +89,7 @@ fn look_around(addr: SocketAddr, token: &str, kind: &str, words: &str) {
 
 fn outage(what: &str, fault: Fault, kind: &str, words: &str, advice: &str) {
     let dir = tempfile::tempdir().expect("a directory");
-    let disk = Disk::new();
+    let disk = Disk::below("watchpost.db");
     // What was admitted before anybody knew is given up sooner than in earnest.
     let process = disk.start(dir.path(), &["writer.retry_for_ms=500"]);
     let (addr, token) = (process.addr, admin_token(dir.path()));

@@ -20,16 +20,18 @@ use watchpost::storage::{check, migrate};
 use super::images::{DAMAGES, Platter, Step, read};
 use super::shim::{Disk, Fault};
 
-const WATCHES: [&str; 4] = ["W0", "W1", "W2", "W3"];
+pub const WATCHES: [&str; 4] = ["W0", "W1", "W2", "W3"];
 /// Requests of watches answered 200 while it is recorded, for each image. The recording stays in memory.
 const ANSWERED_PER_IMAGE: usize = 2;
 const ANSWERED_MAX: usize = 1_500;
 /// One image in so many is also served from.
 const SERVED: usize = 100;
 
+const DATABASE: &str = "watchpost.db";
+
 /// How much of the record had been answered when the recording was so long.
-struct Mark {
-    recorded: u64,
+pub struct Mark {
+    pub recorded: u64,
     events: usize,
     alerts: usize,
     vitals: usize,
@@ -38,7 +40,7 @@ struct Mark {
 
 impl Mark {
     /// The length is taken last: what was answered had been recorded before.
-    fn of(record: &Record, disk: &Disk) -> Self {
+    pub fn of(record: &Record, disk: &Disk) -> Self {
         let (events, alerts) = (record.events.len(), record.alerts.len());
         let (vitals, actions) = (record.vitals.len(), record.actions.len());
         Self { recorded: disk.recorded(), events, alerts, vitals, actions }
@@ -55,13 +57,19 @@ impl Mark {
     }
 }
 
-struct Recorded {
+pub struct Recorded {
     /// What was there before.
-    platter: Platter,
-    steps: Vec<Step>,
-    marks: Vec<Mark>,
-    record: Record,
-    _dir: tempfile::TempDir,
+    pub platter: Platter,
+    pub steps: Vec<Step>,
+    pub marks: Vec<Mark>,
+    pub record: Record,
+    /// Where power fails: anywhere after so much was recorded.
+    pub begin: u64,
+}
+
+/// So many requests are answered while it is recorded.
+pub fn answered_for(images: usize) -> usize {
+    (images * ANSWERED_PER_IMAGE).clamp(100, ANSWERED_MAX)
 }
 
 /// Records a server under load until so many requests were answered 200, with fsyncs that fail now
@@ -72,9 +80,9 @@ fn record(answered: usize, faulty: bool) -> Recorded {
     let token = admin_token(dir.path());
     first.signal("-TERM");
     assert_eq!(first.wait(), (Some(0), String::new()));
-    let platter = Platter::load(dir.path());
+    let platter = Platter::load(dir.path(), DATABASE);
 
-    let disk = Disk::new();
+    let disk = Disk::below(DATABASE);
     // What was admitted before anybody knew of a fault is given up sooner than in earnest.
     let process = disk.start(dir.path(), &["telemetry.log=off", "writer.retry_for_ms=500"]);
     let (traffic, marks) = (Traffic::default(), Mutex::new(Vec::new()));
@@ -102,8 +110,10 @@ fn record(answered: usize, faulty: bool) -> Recorded {
         traffic.point_to(None);
     });
     let record = traffic.record().clone();
-    let steps = read(&disk.recording());
-    Recorded { platter, steps, marks: marks.into_inner().expect("no panic"), record, _dir: dir }
+    let (steps, marks) = (read(&disk.recording()), marks.into_inner().expect("no panic"));
+    // After the server had begun to answer.
+    let begin = marks.iter().find(|mark| mark.events > 0).expect("answers").recorded;
+    Recorded { platter, steps, marks, record, begin }
 }
 
 /// Until something was refused because of it.
@@ -145,12 +155,27 @@ fn serve_image(image: &Path) {
 
 fn images(what: &str, faulty: bool, share: usize) {
     let images = (count(200, 2_000) / share).max(1);
+    let recorded = record(answered_for(images), faulty);
+    let lost = fail_power(what, images, recorded, |index, image, told| {
+        check_image(image, told);
+        if index % SERVED == 0 {
+            serve_image(image);
+        }
+    });
+    assert_eq!(faulty, lost > 0, "{lost} writes were lost by fsyncs that failed");
+}
+
+/// Makes images of what was recorded, and hands each to `check` with what had been answered by then. Tells
+/// how many writes were lost by fsyncs that failed.
+pub fn fail_power(
+    what: &str,
+    images: usize,
+    recorded: Recorded,
+    mut check: impl FnMut(usize, &Path, &Record),
+) -> usize {
     let mut random = Random::from_environment();
-    let recorded = record((images * ANSWERED_PER_IMAGE).clamp(100, ANSWERED_MAX), faulty);
-    let Recorded { mut platter, steps, marks, record, _dir } = recorded;
+    let Recorded { mut platter, steps, marks, record, begin } = recorded;
     assert!(record.odd.is_empty(), "{:?}", record.odd);
-    // Where power fails: anywhere after the server had begun to answer.
-    let begin = marks.iter().find(|mark| mark.events > 0).expect("answers").recorded;
     let first = steps.iter().position(|step| step.ends > begin).expect("writes");
     let mut cuts: Vec<usize> =
         (0..images).map(|_| first + random.number() as usize % (steps.len() - first)).collect();
@@ -167,22 +192,19 @@ fn images(what: &str, faulty: bool, share: usize) {
                 marks.iter().rev().find(|mark| mark.recorded <= step.ends).map(|mark| mark.cut(&record));
             let told = told.unwrap_or_default();
             compared += told.events.len() + told.vitals.len() + told.actions.len();
-            check_image(image.path(), &told);
-            if index % SERVED == 0 {
-                serve_image(image.path());
-            }
+            check(index, image.path(), &told);
             (done, lost) = (done + 1, platter.lost);
         }
     }
     assert_eq!(done, images);
     assert!(doubtful > 0 && compared > 0, "something was in doubt, and something was promised");
-    assert_eq!(faulty, lost > 0, "{lost} writes were lost by fsyncs that failed");
     let megabytes = steps.last().map_or(0, |step| step.ends) / 1_000_000;
     figure(&format!("{what}: calls recorded, MB"), format!("{}, {megabytes}", steps.len()));
     figure(&format!("{what}: images that open and are sound, acknowledged lost"), format!("{done}, 0"));
     figure(&format!("{what}: acknowledged items compared, over all images"), compared);
     figure(&format!("{what}: unsynced writes dropped, reordered or torn, over all images"), doubtful);
     figure(&format!("{what}: writes that failed fsyncs had lost"), lost);
+    lost
 }
 
 #[test]

@@ -1,6 +1,7 @@
 /* Between the server and the disk of its database (LD_PRELOAD): writes down every write, truncation
- * and fsync of watchpost.db and its log, and lets them fail when told to.
+ * and fsync of one database and its log, and lets them fail when told to.
  *
+ * SHIM_DISK_NAME    name of the database, watchpost.db if there is none
  * SHIM_DISK_LOG     file that takes the records below; nothing is recorded without it
  * SHIM_DISK_FAULTS  directory: while it holds "full", every write fails with ENOSPC, as on a full
  *                        file system that copies on write; while it holds "eio", an fsync fails with
@@ -38,7 +39,7 @@ static unsigned char files[DESCRIPTORS];
 static unsigned char errors[DESCRIPTORS];
 static uint64_t syncs;
 static int log_fd = -2;
-static char full_path[4096], eio_path[4096];
+static char full_path[4096], eio_path[4096], database[256], database_log[256];
 
 static int (*real_open)(const char *, int, ...);
 static int (*real_close)(int);
@@ -57,6 +58,9 @@ static void find(void) {
     real_fsync = dlsym(RTLD_NEXT, "fsync");
     real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
     const char *log = getenv("SHIM_DISK_LOG"), *faults = getenv("SHIM_DISK_FAULTS");
+    const char *name = getenv("SHIM_DISK_NAME");
+    snprintf(database, sizeof database, "/%s", name ? name : "watchpost.db");
+    snprintf(database_log, sizeof database_log, "/%s-wal", name ? name : "watchpost.db");
     log_fd = log ? real_open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
     if (faults) {
         snprintf(full_path, sizeof full_path, "%s/full", faults);
@@ -78,7 +82,7 @@ static int ends(const char *path, const char *with) {
 
 static int opened(int fd, const char *path) {
     if (fd >= 0 && fd < DESCRIPTORS) {
-        files[fd] = ends(path, "/watchpost.db") ? DATABASE : ends(path, "/watchpost.db-wal") ? LOG : 0;
+        files[fd] = ends(path, database) ? DATABASE : ends(path, database_log) ? LOG : 0;
         errors[fd] = 0;
     }
     return fd;

@@ -10,6 +10,7 @@ use crate::preload;
 pub struct Disk {
     dir: tempfile::TempDir,
     shim: PathBuf,
+    database: &'static str,
 }
 
 /// What may be wrong with it.
@@ -31,11 +32,11 @@ impl Fault {
 }
 
 impl Disk {
-    /// Compiles the shim.
-    pub fn new() -> Self {
+    /// Compiles the shim. Only this file, and its log, are watched.
+    pub fn below(database: &'static str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let shim = preload::build("tests/proof/disk/shim.c", dir.path());
-        Self { dir, shim }
+        Self { dir, shim, database }
     }
 
     /// A server on this disk. Small logs, so that all that happens to them happens often.
@@ -45,6 +46,7 @@ impl Disk {
                 .env("LD_PRELOAD", &self.shim)
                 .env("SHIM_DISK_FAULTS", self.dir.path())
                 .env("SHIM_DISK_LOG", self.recording())
+                .env("SHIM_DISK_NAME", self.database)
                 .args([
                     "--set",
                     "storage.checkpoint_pages=300",

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use testkit::scale::{count, figure, is_long};
 
 /// Of the short form, for each target.
-const SHORT: Duration = Duration::from_secs(2);
+const SHORT: Duration = Duration::from_secs(5);
 /// Of the long form, for each target.
 const EXECUTIONS: usize = 10_000_000;
 /// Kept because they were answered in a new way.
