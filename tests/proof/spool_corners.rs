@@ -210,6 +210,41 @@ fn an_emergency_has_its_owner_though_postgres_is_silent_and_nobody_writes() {
 }
 
 #[test]
+fn bindings_of_another_server_under_the_same_ids_stay() {
+    let mut scene = Scene::new();
+    let process = scene.start();
+    let token = admin_token(scene.path());
+    bind(process.addr, &token, &["K"]);
+    scene.cluster.stop("-INT");
+    bind(process.addr, &token, &["E"]);
+    until_spooling(&process, true);
+    process.kill();
+    scene.cluster.go_on();
+    let open = "SELECT device_sn || ' ' || bound_by AS value FROM device_binding WHERE unbound_ms IS NULL \
+                ORDER BY device_sn";
+    let mut mirror = File::open(&scene.path().join("standby.db"));
+    let (ids, ours) = (mirror.number("SELECT max(binding_id) FROM device_binding"), mirror.texts(open));
+    drop(mirror);
+    let mut file = File::of(scene.path());
+    let known = file.number("SELECT max(binding_id) FROM device_binding");
+    assert!(known < ids, "the last ones are only here: {known}, {ids}");
+    // The same id for another watch, and the same watch under another id.
+    for (id, device) in [(ids, "D"), (ids + 7, "E-0")] {
+        file.execute(&format!(
+            "INSERT INTO device_binding (binding_id, device_sn, customer_id, bound_ms, bound_by) \
+             VALUES ({id}, '{device}', '7', 1, 'them')"
+        ));
+    }
+    drop(file);
+    let process = scene.start();
+    let mut file = scene.settle(process);
+    let mut both = ours;
+    both.push("D them".to_owned());
+    both.sort();
+    assert_eq!(file.texts(open), both);
+}
+
+#[test]
 fn a_server_starts_though_postgres_has_few_connections_left() {
     let scene = pg_scene::Scene::new();
     let process = pg_scene::Scene::start(scene.dir.path(), &scene.proxy);

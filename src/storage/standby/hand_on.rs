@@ -67,6 +67,9 @@ pub fn table(conn: &mut PgConnection, rows: &Rows) -> Result<(), NotWritten> {
         .bind::<Text, _>(&present)
         .execute(conn)?;
     }
+    if name == "device_binding" {
+        make_way(conn, &present)?;
+    }
     let columns: Vec<ColumnName> = diesel::sql_query(
         "SELECT attname::text AS name FROM pg_attribute \
          WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
@@ -91,6 +94,26 @@ pub fn table(conn: &mut PgConnection, rows: &Rows) -> Result<(), NotWritten> {
     }
     if name == "alert_change" {
         same_changes(conn, &present, rows.present.len())?;
+    }
+    Ok(())
+}
+
+/// Another server may have bound watches under ids that were given here too: its bindings get other ids. And
+/// of a watch that both have bound the binding that is handed on is the later one.
+fn make_way(conn: &mut PgConnection, present: &str) -> QueryResult<()> {
+    const ELSEWHERE: &str = "WITH p AS (SELECT * FROM json_populate_recordset(NULL::device_binding, $1::json)), \
+        taken AS (SELECT b.binding_id, row_number() OVER (ORDER BY b.binding_id) AS number \
+        FROM device_binding b JOIN p USING (binding_id) WHERE b.device_sn <> p.device_sn), \
+        top AS (SELECT greatest((SELECT max(binding_id) FROM device_binding), \
+        (SELECT max(binding_id) FROM p)) AS binding_id) \
+        UPDATE device_binding b SET binding_id = top.binding_id + taken.number FROM taken, top \
+        WHERE b.binding_id = taken.binding_id";
+    const ENDED: &str = "UPDATE device_binding b SET unbound_ms = greatest(b.bound_ms, p.bound_ms), \
+        unbound_by = p.bound_by FROM json_populate_recordset(NULL::device_binding, $1::json) p \
+        WHERE p.unbound_ms IS NULL AND b.unbound_ms IS NULL AND b.device_sn = p.device_sn \
+        AND b.binding_id <> p.binding_id";
+    for statement in [ELSEWHERE, ENDED] {
+        diesel::sql_query(statement).bind::<Text, _>(present).execute(conn)?;
     }
     Ok(())
 }
