@@ -135,7 +135,9 @@ export class StreamClient {
     this.#filter = filter;
     this.#stats = stats;
     this.#cursor = null;
-    if (this.#socket && this.#epoch) this.#sendSubscription();
+    this.#awaitsSnapshot = true;
+    // Also before `hello`: what was sent when the socket opened is answered otherwise.
+    if (this.#socket?.readyState === 1) this.#sendSubscription();
   }
 
   /** Everything up to `offset` has been on the screen. It is told to the server, a few times a second at most. */

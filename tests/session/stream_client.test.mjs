@@ -277,6 +277,49 @@ test("another filter begins with its own snapshot", () => {
   assert.deepEqual(of("alert").map(({ offset }) => offset), [8]);
 });
 
+test("another filter before the server has said hello is the one that is answered", () => {
+  for (const isBack of [false, true]) {
+    const world = new World();
+    const { stream, of } = isBack ? live(world) : client(world);
+    const said = () => of("snapshot").slice(isBack ? 1 : 0);
+    if (isBack) {
+      world.socket.end(1006);
+      world.pass(1_000);
+    }
+    world.socket.open();
+    const [first] = world.socket.take("subscribe");
+    stream.subscribe({ severity: ["critical"] }, { stats: true });
+    const [asked, ...more] = world.socket.take("subscribe");
+    const id = String(Number(first.id) + 1);
+    assert.deepEqual(asked, { type: "subscribe", id, filter: { severity: ["critical"] }, stats: true });
+    assert.deepEqual(more, []);
+    world.socket.tell(hello(9));
+    // Answers to the first subscription, which may be under way: the snapshot, or what a resume missed.
+    world.socket.tell(isBack ? alert(6) : snapshot(first.id, 9, [{ alert_id: "of the first" }]));
+    world.socket.tell(alert(10));
+    world.socket.tell(pong(10));
+    assert.deepEqual([said(), of("alert"), stream.cursor], [[], [], null]);
+    world.socket.tell(snapshot(id, 10));
+    world.socket.tell(alert(11));
+    assert.deepEqual(said().map((frame) => frame.id), [id]);
+    assert.deepEqual(of("alert").map(({ offset }) => offset), [11]);
+    assert.deepEqual([stream.state, stream.cursor], ["live", { epoch: "e1", offset: 11 }]);
+  }
+});
+
+test("another filter while there is no socket, or one that is not open, goes out once", () => {
+  for (const isConnecting of [false, true]) {
+    const world = new World();
+    const { stream } = live(world);
+    world.socket.end(1006);
+    if (isConnecting) world.pass(1_000);
+    stream.subscribe({ severity: ["high"] });
+    if (!isConnecting) world.pass(1_000);
+    world.socket.open();
+    assert.deepEqual(world.socket.take("subscribe"), [{ type: "subscribe", id: "2", filter: { severity: ["high"] } }]);
+  }
+});
+
 test("what was shown is told a few times a second, and never ahead of what was sent", () => {
   const world = new World();
   const { stream } = live(world);
