@@ -167,15 +167,59 @@ test("a resume that brings nothing is live as soon as the server says how far it
   const world = new World();
   const { stream } = live(world);
   world.socket.end(1006);
-  world.pass(1_000);
+  world.pass(187.5);
   world.socket.open();
   world.socket.tell(hello(9));
   assert.equal(stream.state, "connecting");
   assert.equal(world.socket.take("ping").length, 1);
-  world.socket.tell(pong(0));
-  assert.equal(stream.state, "connecting");
+  // The subscription has not been answered yet: it is asked again, ever more seldom.
+  for (const pause of [250, 500, 1_000, 2_000]) {
+    world.socket.tell(pong(0));
+    assert.equal(stream.state, "connecting");
+    world.pass(pause - 1);
+    assert.deepEqual(world.socket.take("ping"), [], `before ${pause} ms`);
+    world.pass(1);
+    assert.equal(world.socket.take("ping").length, 1, `after ${pause} ms`);
+  }
   world.socket.tell(pong(9));
   assert.deepEqual([stream.state, stream.cursor.offset], ["live", 9]);
+  // 3,750 ms after the socket was made: from here on only the heartbeat asks.
+  world.pass(6_249);
+  assert.deepEqual(world.socket.take("ping"), []);
+  world.pass(1);
+  assert.equal(world.socket.take("ping").length, 1);
+});
+
+test("a resume is asked about no more once it has been answered, and anew on the next socket", () => {
+  const world = new World();
+  const { stream } = live(world);
+  world.socket.end(1006);
+  world.pass(187.5);
+  world.socket.open();
+  world.socket.tell(hello(9));
+  world.socket.tell(pong(0));
+  world.socket.tell(alert(6));
+  assert.equal(stream.state, "live");
+  world.socket.take("ping");
+  // Its answer was under way when the alert came.
+  world.socket.tell(pong(0));
+  world.pass(9_999);
+  assert.deepEqual(world.socket.take("ping"), []);
+  world.socket.end(1006);
+  world.pass(187.5);
+  world.socket.open();
+  world.socket.tell(hello(9));
+  world.socket.tell(pong(0));
+  world.socket.take("ping");
+  world.socket.end(1006);
+  assert.equal(world.waiting, 1, "nothing but the way back");
+  world.pass(375);
+  world.socket.open();
+  world.socket.tell(hello(9));
+  world.socket.tell(pong(0));
+  world.socket.take("ping");
+  world.pass(250);
+  assert.equal(world.socket.take("ping").length, 1);
 });
 
 test("a resume is live although nothing has ever happened", () => {
