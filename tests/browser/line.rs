@@ -131,3 +131,30 @@ fn the_line_leads_to_the_list_where_all_of_it_is_on_top() {
     }
     assert!(alerts.iter().all(|alert| state_of(&scene, alert) == "raised"));
 }
+
+#[test]
+fn what_the_browser_closes_by_itself_is_there_again() {
+    let scene = Scene::start();
+    let page = scene.operator();
+    let alert = scene.sos("W1");
+    until_armed(&page, &alert);
+    // As a browser does that is asked to close it, by the button "back" of a phone say, and nobody has touched the page.
+    let closed = "new Promise((done) => { const popUp = document.querySelector('dialog.popup'); \
+        popUp.addEventListener('close', () => setTimeout(() => done(popUp.isConnected && popUp.matches(':modal')))); popUp.close(); })";
+    for _ in 0..3 {
+        assert_eq!(page.eval(closed), true, "it is in front again");
+    }
+    assert!(page.eval("document.activeElement.matches('dialog.popup')") == true, "it has the focus");
+    assert_eq!(state_of(&scene, &alert), "raised");
+    page.press("a");
+    page.until_gone("dialog.popup");
+    assert_eq!(state_of(&scene, &alert), "acknowledged");
+
+    // What somebody has taken may go.
+    let second = scene.sos("W2");
+    until_armed(&page, &second);
+    acknowledge(&scene, &second);
+    page.until_seen("dialog.popup.taken");
+    assert_eq!(page.eval(closed), false);
+    page.until("it to be gone", "document.querySelector('dialog.popup') === null");
+}

@@ -93,6 +93,12 @@ function Box({ id }) {
     // They are on top of it, wherever it stood.
     setTimeout(() => scrollTo(0, 0));
   };
+  // The browser may close it without asking, by the button "back" of a phone for one.
+  const closed = () => {
+    if (taken) return next();
+    if (!box.current.open) box.current.showModal();
+    return box.current.focus();
+  };
   const keys = useRef({});
   keys.current = { acknowledge, details, inLine, later, list, next, taken };
 
@@ -140,7 +146,7 @@ function Box({ id }) {
   if (!alert) return null;
   const vitals = VITALS.filter((name) => alert.vitals?.[name] != null);
   return html`<dialog ref=${box} class=${taken ? "popup taken" : "popup"} role="alertdialog" tabindex="-1" data-popup=${id}
-    aria-labelledby="popup-kind" aria-describedby="popup-who" onCancel=${(event) => event.preventDefault()}>
+    aria-labelledby="popup-kind" aria-describedby="popup-who" onCancel=${(event) => event.preventDefault()} onClose=${closed}>
     <div class="popup-head">
       <h2 id="popup-kind">${kindOf(alert.event_type, alert.rule_name)}${alert.count > 1 && html` <span class="popup-count">${times(alert.count)}</span>`}</h2>
       <p class="popup-since">${taken ? html`<${Icon} name="check" />` : html`<${Since} at=${alert.raised_at} />`}</p>
