@@ -14,6 +14,8 @@ const BACK_OFF_FIRST_MS = 250;
 const BACK_OFF_LAST_MS = 15_000;
 /** A ping is sent so often, and an answer is waited for as long again. */
 const HEARTBEAT_MS = 10_000;
+/** A resume that has not been answered is asked about again after so long; it doubles up to the heartbeat. */
+const ASK_AGAIN_FIRST_MS = 250;
 /** `shown` is sent at most so often. */
 const SHOWN_MS = 250;
 /** Close codes after which coming back is of no use. */
@@ -61,6 +63,8 @@ export class StreamClient {
   #attempts = 0;
   #heardAt = null;
   #pinged = false;
+  /** The pause before the next question of how far the resume has got, milliseconds. */
+  #askAgainMs = ASK_AGAIN_FIRST_MS;
   #timers = new Map();
   #shownWanted = 0;
   #shownSent = 0;
@@ -135,7 +139,9 @@ export class StreamClient {
     this.#filter = filter;
     this.#stats = stats;
     this.#cursor = null;
-    if (this.#socket && this.#epoch) this.#sendSubscription();
+    this.#awaitsSnapshot = true;
+    // Also before `hello`: what was sent when the socket opened is answered otherwise.
+    if (this.#socket?.readyState === 1) this.#sendSubscription();
   }
 
   /** Everything up to `offset` has been on the screen. It is told to the server, a few times a second at most. */
@@ -187,6 +193,7 @@ export class StreamClient {
     this.#socket = socket;
     this.#epoch = null;
     this.#pinged = false;
+    this.#askAgainMs = ASK_AGAIN_FIRST_MS;
     const present = (run) => (event) => {
       // What a socket says that has been given up is of no interest.
       if (this.#socket === socket) run(event);
@@ -253,7 +260,7 @@ export class StreamClient {
         // Changes that do not pass the filter need not be asked for again.
         if (this.#awaitsSnapshot || this.#gap) return;
         // Not answered yet; but of a log that is empty there is nothing else to be said.
-        if (frame.offset < 1 && (this.#newest > 0 || this.#cursor.epoch !== this.#epoch)) return;
+        if (frame.offset < 1 && (this.#newest > 0 || this.#cursor.epoch !== this.#epoch)) return this.#askAgain();
         if (frame.offset > this.#cursor.offset) this.#cursor = { epoch: this.#epoch, offset: frame.offset };
         return this.#live();
       case "gap":
@@ -271,8 +278,16 @@ export class StreamClient {
     }
   }
 
+  /** The answer to a resume that brings nothing is no frame of its own. */
+  #askAgain() {
+    if (this.#state === "live" || this.#timers.has("ask")) return;
+    this.#later("ask", this.#askAgainMs, () => this.#send({ type: "ping" }));
+    this.#askAgainMs = Math.min(this.#askAgainMs * 2, HEARTBEAT_MS);
+  }
+
   #live() {
     this.#attempts = 0;
+    this.#cancel("ask");
     if (this.#state !== "live") this.#become("live");
     if (this.#shownWanted > this.#shownSent && !this.#timers.has("shown")) this.#sendShown();
   }
@@ -307,6 +322,7 @@ export class StreamClient {
     this.#epoch = null;
     if (socket && socket.readyState < 2) socket.close(code);
     this.#cancel("heartbeat");
+    this.#cancel("ask");
     this.#cancel("shown");
   }
 

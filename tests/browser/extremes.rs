@@ -15,6 +15,8 @@ fn however_long_a_name_and_small_a_screen_an_emergency_is_taken_without_scrollin
     let page = scene.operator();
     scene.sos("W1");
     page.until_seen("dialog.popup[data-armed]");
+    scene.sos("W2");
+    page.until_seen("dialog.popup .popup-more");
     for (width, height) in [(1440, 900), (390, 640), (844, 390)] {
         page.size(width, height);
         let outside = "[...document.querySelectorAll('dialog.popup h2, dialog.popup .popup-who, dialog.popup button')] \

@@ -52,7 +52,8 @@ fn hostile_strings_in_every_field_of_a_watch_stay_text() {
     page.size(390, 844);
     page.until_seen("dialog.popup[data-armed]");
     harmless(&page, "the pop-up");
-    page.press("Escape");
+    page.press("l");
+    page.until_gone("dialog.popup");
     page.until_seen("[data-alert]");
     harmless(&page, "the list of alerts");
     let (_, alerts) = scene.rest("GET /api/v1/alerts?open=true", &Value::Null);

@@ -9,6 +9,7 @@ mod cdp;
 mod drafts;
 mod extremes;
 mod hostile;
+mod line;
 mod live;
 mod operators;
 mod outage;

@@ -33,7 +33,8 @@ fn killed_and_started_again_the_page_says_so_recovers_and_misses_nothing() {
         page.until("it to look live", "!document.body.classList.contains('stale')");
         page.until_gone(".banner.lost");
         page.until_seen("dialog.popup[data-armed]");
-        page.press("Escape");
+        page.until("the others", "document.querySelector('.popup-more')?.innerText.startsWith('4 more')");
+        page.press("l");
         page.until_gone("dialog.popup");
     }
     page.until_seen(&format!("[data-alert='{first}'].acknowledged"));

@@ -136,6 +136,25 @@ fn pictures_of_every_page_in_both_themes_and_sizes() {
             page.click(".banner.critical button");
         }
     }
+    // A line of them, and one that somebody else has taken.
+    let (first, second) = (scene.sos(TEAM[6].0), scene.sos(TEAM[7].0));
+    page.until("the line", "document.querySelector('.popup-more')?.innerText.startsWith('2 more')");
+    for (width, height) in [(1440, 900), (390, 844)] {
+        page.size(width, height);
+        page.picture(&format!("pop-up-line-{width}"));
+        fits(&page, &format!("the line at {width}"));
+    }
+    page.until_seen("dialog.popup[data-armed]");
+    page.press("Escape");
+    for alert in [first, second] {
+        page.until_seen(&format!("dialog.popup[data-popup='{alert}'][data-armed]"));
+        assert_eq!(scene.rest(&format!("POST /api/v1/alerts/{alert}/acknowledge"), &json!({})).0, 200);
+        page.until_seen(&format!("dialog.popup.taken[data-popup='{alert}']"));
+        page.picture(&format!(
+            "pop-up-taken-{}",
+            if page.count(".popup-more") > 0 { "line" } else { "alone" }
+        ));
+    }
 }
 
 #[test]

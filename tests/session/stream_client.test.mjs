@@ -167,15 +167,59 @@ test("a resume that brings nothing is live as soon as the server says how far it
   const world = new World();
   const { stream } = live(world);
   world.socket.end(1006);
-  world.pass(1_000);
+  world.pass(187.5);
   world.socket.open();
   world.socket.tell(hello(9));
   assert.equal(stream.state, "connecting");
   assert.equal(world.socket.take("ping").length, 1);
-  world.socket.tell(pong(0));
-  assert.equal(stream.state, "connecting");
+  // The subscription has not been answered yet: it is asked again, ever more seldom.
+  for (const pause of [250, 500, 1_000, 2_000]) {
+    world.socket.tell(pong(0));
+    assert.equal(stream.state, "connecting");
+    world.pass(pause - 1);
+    assert.deepEqual(world.socket.take("ping"), [], `before ${pause} ms`);
+    world.pass(1);
+    assert.equal(world.socket.take("ping").length, 1, `after ${pause} ms`);
+  }
   world.socket.tell(pong(9));
   assert.deepEqual([stream.state, stream.cursor.offset], ["live", 9]);
+  // 3,750 ms after the socket was made: from here on only the heartbeat asks.
+  world.pass(6_249);
+  assert.deepEqual(world.socket.take("ping"), []);
+  world.pass(1);
+  assert.equal(world.socket.take("ping").length, 1);
+});
+
+test("a resume is asked about no more once it has been answered, and anew on the next socket", () => {
+  const world = new World();
+  const { stream } = live(world);
+  world.socket.end(1006);
+  world.pass(187.5);
+  world.socket.open();
+  world.socket.tell(hello(9));
+  world.socket.tell(pong(0));
+  world.socket.tell(alert(6));
+  assert.equal(stream.state, "live");
+  world.socket.take("ping");
+  // Its answer was under way when the alert came.
+  world.socket.tell(pong(0));
+  world.pass(9_999);
+  assert.deepEqual(world.socket.take("ping"), []);
+  world.socket.end(1006);
+  world.pass(187.5);
+  world.socket.open();
+  world.socket.tell(hello(9));
+  world.socket.tell(pong(0));
+  world.socket.take("ping");
+  world.socket.end(1006);
+  assert.equal(world.waiting, 1, "nothing but the way back");
+  world.pass(375);
+  world.socket.open();
+  world.socket.tell(hello(9));
+  world.socket.tell(pong(0));
+  world.socket.take("ping");
+  world.pass(250);
+  assert.equal(world.socket.take("ping").length, 1);
 });
 
 test("a resume is live although nothing has ever happened", () => {
@@ -275,6 +319,49 @@ test("another filter begins with its own snapshot", () => {
   world.socket.tell(alert(8));
   assert.deepEqual(of("snapshot").map(({ id }) => id), ["1", "3"]);
   assert.deepEqual(of("alert").map(({ offset }) => offset), [8]);
+});
+
+test("another filter before the server has said hello is the one that is answered", () => {
+  for (const isBack of [false, true]) {
+    const world = new World();
+    const { stream, of } = isBack ? live(world) : client(world);
+    const said = () => of("snapshot").slice(isBack ? 1 : 0);
+    if (isBack) {
+      world.socket.end(1006);
+      world.pass(1_000);
+    }
+    world.socket.open();
+    const [first] = world.socket.take("subscribe");
+    stream.subscribe({ severity: ["critical"] }, { stats: true });
+    const [asked, ...more] = world.socket.take("subscribe");
+    const id = String(Number(first.id) + 1);
+    assert.deepEqual(asked, { type: "subscribe", id, filter: { severity: ["critical"] }, stats: true });
+    assert.deepEqual(more, []);
+    world.socket.tell(hello(9));
+    // Answers to the first subscription, which may be under way: the snapshot, or what a resume missed.
+    world.socket.tell(isBack ? alert(6) : snapshot(first.id, 9, [{ alert_id: "of the first" }]));
+    world.socket.tell(alert(10));
+    world.socket.tell(pong(10));
+    assert.deepEqual([said(), of("alert"), stream.cursor], [[], [], null]);
+    world.socket.tell(snapshot(id, 10));
+    world.socket.tell(alert(11));
+    assert.deepEqual(said().map((frame) => frame.id), [id]);
+    assert.deepEqual(of("alert").map(({ offset }) => offset), [11]);
+    assert.deepEqual([stream.state, stream.cursor], ["live", { epoch: "e1", offset: 11 }]);
+  }
+});
+
+test("another filter while there is no socket, or one that is not open, goes out once", () => {
+  for (const isConnecting of [false, true]) {
+    const world = new World();
+    const { stream } = live(world);
+    world.socket.end(1006);
+    if (isConnecting) world.pass(1_000);
+    stream.subscribe({ severity: ["high"] });
+    if (!isConnecting) world.pass(1_000);
+    world.socket.open();
+    assert.deepEqual(world.socket.take("subscribe"), [{ type: "subscribe", id: "2", filter: { severity: ["high"] } }]);
+  }
 });
 
 test("what was shown is told a few times a second, and never ahead of what was sent", () => {

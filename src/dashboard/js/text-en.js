@@ -118,7 +118,7 @@ export default {
   "act.gone": "Not done: the alert is not there, or not yours to see.",
   "act.failed": "Not done: {why}",
 
-  "popup.details": "Details", "popup.aside": "Put aside", "popup.next": "Continue",
+  "popup.details": "Details", "popup.aside": "Put aside", "popup.next": "Continue", "popup.list": "Put all aside, show the list",
   "popup.more.one": "1 more emergency waits", "popup.more.many": "{n} more emergencies wait",
   "popup.stale": "Disconnected: somebody may have it already.",
   "minimized.one": "1 emergency waits for someone", "minimized.many": "{n} emergencies wait for someone",
@@ -134,7 +134,7 @@ export default {
   "keys.move": "next, previous alert", "keys.open": "read the alert", "keys.acknowledge": "acknowledge", "keys.comment": "comment",
   "keys.resolve": "resolve", "keys.search": "search", "keys.go": "go to Alerts; d Devices, o Overview, s System", "keys.theme": "dark or light",
   "keys.language": "language", "keys.close": "close", "keys.help": "this list",
-  "keys.popup": "In the pop-up of an emergency: A or Enter acknowledges, D shows details, Esc puts it aside. It takes keys 0.6 s after it has appeared.",
+  "keys.popup": "In the pop-up of an emergency: A or Enter acknowledges, D shows details, Esc puts it aside, L puts all aside and shows the list. It takes keys 0.6 s after it has appeared.",
   "keys.on": "Single-key shortcuts are on",
 
   "error.title": "This could not be loaded",

@@ -118,7 +118,7 @@ export default {
   "act.gone": "未完成：告警不存在或您无权查看。",
   "act.failed": "未完成：{why}",
 
-  "popup.details": "详情", "popup.aside": "暂时收起", "popup.next": "继续",
+  "popup.details": "详情", "popup.aside": "暂时收起", "popup.next": "继续", "popup.list": "全部收起，显示列表",
   "popup.more.one": "还有 1 条紧急告警", "popup.more.many": "还有 {n} 条紧急告警",
   "popup.stale": "连接已断开：可能已有人处理。",
   "minimized.one": "1 条紧急告警待处理", "minimized.many": "{n} 条紧急告警待处理",
@@ -134,7 +134,7 @@ export default {
   "keys.move": "下一条、上一条告警", "keys.open": "阅读告警", "keys.acknowledge": "确认接警", "keys.comment": "备注",
   "keys.resolve": "结案", "keys.search": "搜索", "keys.go": "转到告警；d 设备，o 总览，s 系统", "keys.theme": "深色或浅色",
   "keys.language": "语言", "keys.close": "关闭", "keys.help": "本列表",
-  "keys.popup": "紧急弹窗中：A 或 Enter 确认接警，D 显示详情，Esc 暂时收起。弹窗出现 0.6 秒后才接受按键。",
+  "keys.popup": "紧急弹窗中：A 或 Enter 确认接警，D 显示详情，Esc 暂时收起，L 全部收起并显示列表。弹窗出现 0.6 秒后才接受按键。",
   "keys.on": "启用单键快捷键",
 
   "error.title": "无法加载",

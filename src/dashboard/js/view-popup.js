@@ -15,10 +15,13 @@ import { Icon, Since } from "./view-parts.js";
 
 // A key that was meant for what was there before must not acknowledge, milliseconds.
 const ARMED_AFTER_MS = 600;
+// Taken by somebody else, it stays for so long, to be read: less if another emergency waits, milliseconds.
+const TAKEN_MS = 10_000;
+const TAKEN_IN_LINE_MS = 2500;
 const VITALS = ["heart_rate", "blood_oxygen", "body_temperature"];
 
 const aside = signal(new Set());
-// The one on the screen. It stays until it is dealt with, so that no key hits another one.
+// The one on the screen. It stays until it is dealt with, by somebody, so that no key hits another one.
 const current = signal(null);
 
 const keyOf = (alert) => alert.alert_id + ":" + alert.count;
@@ -42,13 +45,8 @@ effect(() => {
   current.value = null;
 });
 
-function next() {
-  current.value = null;
-}
-
-function putAside() {
-  aside.value = new Set([...aside.value, ...emergencies.value.map(keyOf)]);
-  current.value = null;
+function putAside(...alerts) {
+  aside.value = new Set([...aside.value, ...alerts.map(keyOf)]);
 }
 
 export function PopUp() {
@@ -64,7 +62,14 @@ function Box({ id }) {
   const box = useRef(null);
   const [state, setState] = useState({ busy: false, text: "" });
   const taken = !held || held.state !== "raised";
+  const takenAt = useRef(null);
+  const others = waiting.value.filter((other) => other.alert_id !== id).length;
+  const inLine = others > 0;
 
+  // An answer that comes late must not send the one away that is on the screen by then.
+  const next = () => {
+    if (current.value === id) current.value = null;
+  };
   const acknowledge = async () => {
     if (state.busy) return;
     setState({ busy: true, text: "" });
@@ -73,12 +78,29 @@ function Box({ id }) {
     setState({ busy: false, text: result.text });
     return undefined;
   };
+  const later = () => {
+    putAside(alert);
+    next();
+  };
   const details = () => {
-    putAside();
+    later();
     go("alerts", id);
   };
+  const list = () => {
+    putAside(...emergencies.value);
+    next();
+    go("alerts");
+    // They are on top of it, wherever it stood.
+    setTimeout(() => scrollTo(0, 0));
+  };
+  // The browser may close it without asking, by the button "back" of a phone for one.
+  const closed = () => {
+    if (taken) return next();
+    if (!box.current.open) box.current.showModal();
+    return box.current.focus();
+  };
   const keys = useRef({});
-  keys.current = { acknowledge, details, taken };
+  keys.current = { acknowledge, details, inLine, later, list, next, taken };
 
   useEffect(() => {
     const before = document.activeElement;
@@ -94,13 +116,14 @@ function Box({ id }) {
     }, ARMED_AFTER_MS);
     const leave = holdKeys((key, event) => {
       if (!armed) return true;
-      const { acknowledge: take, details: show, taken: gone } = keys.current;
+      const now = keys.current;
       const onButton = event.target.closest?.("button");
-      if (event.repeat) return key === "Enter" || key === "a";
+      if (event.repeat) return key === "Enter" || key === "a" || key === "Escape";
       if (key === "Tab" || (key === "Enter" && onButton) || key === " ") return false;
-      if (key === "a" || key === "Enter") gone ? next() : take();
-      else if (key === "d") show();
-      else if (key === "Escape") gone ? next() : putAside();
+      if (key === "a" || key === "Enter") now.taken ? now.next() : now.acknowledge();
+      else if (key === "d") now.details();
+      else if (key === "l" && now.inLine) now.list();
+      else if (key === "Escape") now.taken ? now.next() : now.later();
       else return false;
       return true;
     }, { exclusive: true, always: true });
@@ -111,11 +134,19 @@ function Box({ id }) {
     };
   }, []);
 
+  // Nobody need be at the screen for the next one to come.
+  useEffect(() => {
+    takenAt.current = taken ? takenAt.current ?? performance.now() : null;
+    if (!taken) return undefined;
+    const left = takenAt.current + (inLine ? TAKEN_IN_LINE_MS : TAKEN_MS) - performance.now();
+    const leaving = setTimeout(next, Math.max(0, left));
+    return () => clearTimeout(leaving);
+  }, [taken, inLine]);
+
   if (!alert) return null;
-  const others = waiting.value.filter((other) => other.alert_id !== id).length;
   const vitals = VITALS.filter((name) => alert.vitals?.[name] != null);
   return html`<dialog ref=${box} class=${taken ? "popup taken" : "popup"} role="alertdialog" tabindex="-1" data-popup=${id}
-    aria-labelledby="popup-kind" aria-describedby="popup-who" onCancel=${(event) => event.preventDefault()}>
+    aria-labelledby="popup-kind" aria-describedby="popup-who" onCancel=${(event) => event.preventDefault()} onClose=${closed}>
     <div class="popup-head">
       <h2 id="popup-kind">${kindOf(alert.event_type, alert.rule_name)}${alert.count > 1 && html` <span class="popup-count">${times(alert.count)}</span>`}</h2>
       <p class="popup-since">${taken ? html`<${Icon} name="check" />` : html`<${Since} at=${alert.raised_at} />`}</p>
@@ -134,12 +165,15 @@ function Box({ id }) {
         : alert.acknowledged_by ? t("by.acknowledged", { name: alert.acknowledged_by }) : t("state.resolved")}</p>`}
       ${state.text && html`<p class="told" role="alert">${state.text}</p>`}
     </div>
-    <div class="popup-act">
-      ${taken ? html`<button type="button" class="primary big" onClick=${next}>${t("popup.next")}</button>`
-        : html`<button type="button" class="primary big" disabled=${state.busy} onClick=${acknowledge}>${t("acknowledge")} <kbd>A</kbd></button>`}
-      <button type="button" class="big" onClick=${details}>${t("popup.details")} <kbd>D</kbd></button>
-      ${!taken && html`<button type="button" class="quiet" onClick=${putAside}>${t("popup.aside")} <kbd>Esc</kbd></button>`}
+    <div class="popup-foot">
+      <div class="popup-act">
+        ${taken ? html`<button type="button" class="primary big" onClick=${next}>${t("popup.next")}</button>`
+          : html`<button type="button" class="primary big" disabled=${state.busy} onClick=${acknowledge}>${t("acknowledge")} <kbd>A</kbd></button>`}
+        <button type="button" class="big" onClick=${details}>${t("popup.details")} <kbd>D</kbd></button>
+        ${!taken && html`<button type="button" class="quiet" onClick=${later}>${t("popup.aside")} <kbd>Esc</kbd></button>`}
+      </div>
+      ${inLine && html`<button type="button" class="popup-more" onClick=${list}>
+        <span>${count("popup.more", others)}</span> <span class="popup-list">${t("popup.list")} <kbd>L</kbd></span></button>`}
     </div>
-    ${others > 0 && html`<p class="popup-more">${count("popup.more", others)}</p>`}
   </dialog>`;
 }
