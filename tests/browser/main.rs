@@ -9,6 +9,7 @@ mod cdp;
 mod drafts;
 mod extremes;
 mod hostile;
+mod in_front;
 mod line;
 mod live;
 mod operators;

@@ -8,6 +8,7 @@ import { instant, kindOf, metric, place, span, times, who } from "./format.js";
 import { t } from "./i18n.js";
 import { language } from "./prefs.js";
 import { href } from "./router.js";
+import { unwatchRow, watchRow } from "./shown.js";
 import { Ago, Icon, Severity } from "./view-parts.js";
 
 // Later than this is worth a word, milliseconds.
@@ -49,13 +50,27 @@ export class AlertRow extends Component {
     return next.alert !== this.props.alert || next.selected !== this.props.selected || this.told !== language.value;
   }
 
+  row = { current: null };
+
+  // Whether an emergency is in sight.
+  watch() {
+    if (isEmergency(this.props.alert)) watchRow(this.row.current);
+    else unwatchRow(this.row.current);
+  }
+
+  componentDidMount() { this.watch(); }
+
+  componentDidUpdate() { this.watch(); }
+
+  componentWillUnmount() { unwatchRow(this.row.current); }
+
   render({ alert, selected }) {
     this.told = language.value;
     const big = isEmergency(alert);
     const kind = kindOf(alert.event_type, alert.rule_name);
     const vitals = VITALS.filter((name) => alert.vitals?.[name] !== undefined && alert.vitals?.[name] !== null);
-    return html`<li class=${["alert", alert.severity, alert.state, big ? "emergency" : "", selected ? "selected" : ""].join(" ")}
-      data-alert=${alert.alert_id}>
+    return html`<li ref=${this.row} class=${["alert", alert.severity, alert.state, big ? "emergency" : "", selected ? "selected" : ""].join(" ")}
+      data-alert=${alert.alert_id} data-count=${alert.count}>
       <a class="open" href=${href("alerts", alert.alert_id)} aria-current=${selected ? "true" : undefined}>
         <p class="what"><${Severity} name=${alert.severity} /><span class="kind">${kind}</span>
           ${alert.count > 1 && html`<span class="badge" title=${times(alert.count)}>×${alert.count}</span>`}

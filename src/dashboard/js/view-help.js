@@ -4,6 +4,7 @@ import { t } from "./i18n.js";
 import { focusBack, holdKeys } from "./keys.js";
 import { shortcutsOn } from "./prefs.js";
 import { state } from "./session.js";
+import { look } from "./shown.js";
 
 export const helpOpen = signal(false);
 effect(() => { if (state.value === "out") helpOpen.value = false; });
@@ -35,6 +36,7 @@ function Dialog() {
     }, { exclusive: true, always: true });
     return () => {
       leave();
+      look();
       // Back to where it was, unless somebody has gone elsewhere by now.
       const now = document.activeElement;
       if (now === document.body || dialog.contains(now)) focusBack(before);

@@ -9,6 +9,7 @@ import { count, t } from "./i18n.js";
 import { focusBack, holdKeys } from "./keys.js";
 import { go } from "./router.js";
 import { state as signedIn } from "./session.js";
+import { look } from "./shown.js";
 import { blocked } from "./sound.js";
 import { isLate, lateness } from "./view-alert-row.js";
 import { Icon, Since } from "./view-parts.js";
@@ -131,8 +132,12 @@ function Box({ id }) {
       clearTimeout(arming);
       leave();
       focusBack(before);
+      look();
     };
   }, []);
+
+  // What it says has changed, and with the first time it is open.
+  useEffect(look, [alert?.count]);
 
   // Nobody need be at the screen for the next one to come.
   useEffect(() => {
@@ -145,7 +150,7 @@ function Box({ id }) {
 
   if (!alert) return null;
   const vitals = VITALS.filter((name) => alert.vitals?.[name] != null);
-  return html`<dialog ref=${box} class=${taken ? "popup taken" : "popup"} role="alertdialog" tabindex="-1" data-popup=${id}
+  return html`<dialog ref=${box} class=${taken ? "popup taken" : "popup"} role="alertdialog" tabindex="-1" data-popup=${id} data-count=${alert.count}
     aria-labelledby="popup-kind" aria-describedby="popup-who" onCancel=${(event) => event.preventDefault()} onClose=${closed}>
     <div class="popup-head">
       <h2 id="popup-kind">${kindOf(alert.event_type, alert.rule_name)}${alert.count > 1 && html` <span class="popup-count">${times(alert.count)}</span>`}</h2>
