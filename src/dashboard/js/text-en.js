@@ -21,6 +21,7 @@ export default {
   unknown_wearer: "Unknown wearer",
   late: "{span} late",
   "late.not": "on time",
+  first_at: "first at {at}", also_at: "also at {at}",
   back_to_normal: "back to normal",
   nobody: "Nobody yet",
   by: "by {name}",

@@ -21,6 +21,7 @@ export default {
   unknown_wearer: "佩戴者未知",
   late: "迟到 {span}",
   "late.not": "及时",
+  first_at: "首次 {at}", also_at: "另有一次 {at}",
   back_to_normal: "已恢复正常",
   nobody: "尚无人处理",
   by: "{name}",
