@@ -21,8 +21,12 @@ use super::identity;
 use super::ids::{AlertId, BindingId, CustomerId, DeviceSn, EventId, OrgId, PersonId, RuleId};
 use super::owner::Owner;
 use super::rule::{Rule, Severity};
+use super::shortened::shortened;
 use super::time::UtcMillis;
 use super::vitals::Metrics;
+
+/// Longest value and type of an event in an alert, characters. The event itself has them whole.
+pub const TEXT_CHARS_MAX: usize = 1_000;
 
 /// A repeat of a non-critical alert within this of the last pushed one is stored, not pushed.
 pub const QUIET_MS: i64 = 10_000;
@@ -231,8 +235,8 @@ impl Alert {
             raised_at: what.received_at,
             last_at: what.received_at,
             event_id: what.event_id,
-            event_type: what.event_type,
-            value: what.value,
+            event_type: what.event_type.map(|text| shortened(text, TEXT_CHARS_MAX)),
+            value: what.value.map(|text| shortened(text, TEXT_CHARS_MAX)),
             location: what.location,
             vitals: what.vitals,
             binding_id: owner.binding_id,
@@ -283,8 +287,8 @@ impl Alert {
         self.last_at = self.last_at.max(what.received_at);
         self.last_occurred_at = Some(what.occurred_at);
         self.back_to_normal_at = None;
-        if what.value.is_some() {
-            self.value = what.value;
+        if let Some(value) = what.value {
+            self.value = Some(shortened(value, TEXT_CHARS_MAX));
         }
         if what.location.is_some() {
             self.location = what.location;

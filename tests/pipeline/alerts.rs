@@ -53,6 +53,34 @@ async fn a_repeat_tells_when_it_happened_first_and_last() {
 }
 
 #[actix_web::test]
+async fn an_alert_has_the_beginning_of_a_long_value_and_the_event_all_of_it() {
+    let app = TestApp::start().await;
+    let mut screen = StreamClient::open(&app, &app.admin).await;
+    let long = |sign: &str| sign.repeat(100_000);
+    let values = [long("救"), long("x"), "救".repeat(1_000)];
+    for (second, value) in values.iter().enumerate() {
+        app.stored(EVENTS, &bodies::event("w1", SOS, value, second as i64)).await;
+    }
+    // A type of any length, which the claimed level makes an alert.
+    let mut claimed = bodies::event("w2", &long("T"), "1", 0);
+    claimed["eventLevel"] = json!("critical");
+    app.stored(EVENTS, &claimed).await;
+    let pushed = screen.alerts_so_far(&app).await;
+    let shown = |index: usize, member: &str| pushed[index]["alert"][member].as_str().map(str::to_owned);
+    let cut = |sign: &str| Some(format!("{}…", sign.repeat(999)));
+    assert_eq!(shown(0, "value"), cut("救"));
+    assert_eq!(shown(1, "value"), cut("x"));
+    assert_eq!(shown(2, "value"), Some(values[2].clone()), "as long as can be");
+    assert_eq!(shown(3, "event_type"), cut("T"));
+    let stored = app.get("/api/v1/events?device_sn=w1").await.body;
+    let stored: Vec<&Value> =
+        stored["items"].as_array().expect("events").iter().map(|event| &event["value"]).collect();
+    assert_eq!(stored, [&values[2], &values[1], &values[0]]);
+    let stored = app.get("/api/v1/events?device_sn=w2").await.body;
+    assert_eq!(stored["items"][0]["event_type"], long("T"));
+}
+
+#[actix_web::test]
 async fn an_alert_of_an_earlier_version_is_read_shown_and_repeated() {
     let app = TestApp::start().await;
     let told = app.stored(EVENTS, &bodies::sos("w1", 0)).await;
