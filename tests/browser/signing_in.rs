@@ -1,18 +1,24 @@
 //! The ways in and out.
 
-use testkit::process::{command, run};
+use serde_json::{Value, json};
+use testkit::process::{command, connect, request_as, run};
 
 use super::scene::Scene;
 
-#[test]
-fn a_one_time_link_signs_in_once_and_leaves_nothing_behind() {
-    let scene = Scene::start();
+/// What `watchpost login-link` prints.
+fn link(scene: &Scene) -> String {
     let url = format!("http://{}", scene.addr);
     let data_dir = scene.dir.path().display().to_string();
     let output = run(command(&["login-link", "--url", &url, "--data-dir", &data_dir]));
     let said = String::from_utf8(output.stdout).expect("text");
-    let link = said.split_whitespace().find(|word| word.contains("#code=")).expect("a link");
-    let path = link.strip_prefix(&url).expect("a link to this server");
+    said.split_whitespace().find(|word| word.contains("#code=")).expect("a link").to_owned()
+}
+
+#[test]
+fn a_one_time_link_signs_in_once_and_leaves_nothing_behind() {
+    let scene = Scene::start();
+    let link = link(&scene);
+    let path = link.strip_prefix(&format!("http://{}", scene.addr)).expect("a link to this server");
 
     let page = scene.window();
     page.go(path);
@@ -30,6 +36,56 @@ fn a_one_time_link_signs_in_once_and_leaves_nothing_behind() {
     page.until_seen("#token");
     page.reload();
     page.until_seen("#token");
+}
+
+#[test]
+fn a_one_time_link_works_in_a_window_that_has_the_page_already() {
+    let scene = Scene::start();
+    let page = scene.operator_as(&scene.token_of("ann"));
+    scene.revoke("ann");
+    page.until("it to have ended", "document.querySelector('.error')?.innerText.includes('has ended')");
+    let open = |link: &str| page.run(&format!("window.same = true; location.href = {}", json!(link)));
+    let used = link(&scene);
+    open(&used);
+    page.until_live();
+    assert_eq!(page.text(".caller"), "admin");
+    assert_eq!(page.eval("location.href.includes('code') || window.same !== true"), false);
+
+    // Signed in, by one that is used up: nothing changes, and it says so.
+    scene.sos("W1");
+    page.until_seen("dialog.popup[data-armed]");
+    page.press("Escape");
+    page.until_gone("dialog.popup");
+    page.show("overview");
+    page.until_seen(".tiles b");
+    open(&used);
+    page.until_seen(".banner.refused");
+    let said = page.text(".banner.refused");
+    assert!(said.contains("too old") && said.contains("You stay signed in"), "{said}");
+    assert_eq!(page.eval("location.hash"), "#/overview");
+    assert_eq!((page.text(".caller").as_str(), page.count(".tiles b") > 0), ("admin", true));
+    page.until_live();
+    page.click(".banner.refused button");
+    page.until_gone(".banner.refused");
+    assert_eq!(page.count("dialog.popup"), 0, "what was put aside stays there");
+    // So it is where the page has to be loaded for it.
+    page.go(&used[used.find("/#").expect("a path")..]);
+    page.until_seen(".banner.refused");
+    page.until_live();
+
+    // By another person's: theirs it is, and they see every emergency that waits.
+    page.until_seen("dialog.popup[data-armed]");
+    page.press("Escape");
+    page.until_gone("dialog.popup");
+    let bob = scene.token_of("bob");
+    let mut stream = connect(scene.addr).expect("a connection");
+    let (status, made) = request_as(&mut stream, &bob, "POST /api/v1/login-codes", "").expect("an answer");
+    assert_eq!(status, 201, "{made}");
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    open(made["url_fragment"].as_str().expect("a fragment"));
+    page.until_seen("dialog.popup[data-armed]");
+    page.until_live();
+    assert_eq!(page.text(".caller"), "bob");
 }
 
 #[test]

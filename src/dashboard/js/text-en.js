@@ -63,6 +63,7 @@ export default {
   "sign_in.submit": "Sign in",
   "sign_in.ended": "Your sign-in has ended, and no alerts are shown here any more. Sign in again.",
   "sign_in.old_link": "The link has been used or is too old. Get a new one.",
+  "sign_in.stay": "You stay signed in as before.",
   "sign_in.wrong_token": "The token is not valid.",
   "sign_in.unreachable": "The server cannot be reached.",
   "sign_in.failed": "The server could not sign you in. Try again.",

@@ -63,6 +63,7 @@ export default {
   "sign_in.submit": "登录",
   "sign_in.ended": "登录已失效，此处不再显示告警。请重新登录。",
   "sign_in.old_link": "链接已被使用或已过期，请重新获取。",
+  "sign_in.stay": "您仍保持原有登录。",
   "sign_in.wrong_token": "令牌无效。",
   "sign_in.unreachable": "无法连接服务器。",
   "sign_in.failed": "登录失败，请重试。",

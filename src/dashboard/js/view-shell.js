@@ -7,7 +7,7 @@ import { clock, span } from "./format.js";
 import { count, t, toggleLanguage } from "./i18n.js";
 import { isDark, soundOn, toggleTheme } from "./prefs.js";
 import { PAGES, href, route } from "./router.js";
-import { caller, isCustomers, signOut } from "./session.js";
+import { caller, failure, isCustomers, signOut } from "./session.js";
 import { allow, blocked } from "./sound.js";
 import { helpOpen } from "./view-help.js";
 
@@ -60,6 +60,8 @@ function Banners() {
     ${minimized.value > 0 && html`<div class="banner critical" role="status">
       <strong>${count("minimized", minimized.value)}</strong>
       <button type="button" onClick=${restore}>${t("minimized.show")}</button></div>`}
+    ${failure.value && html`<div class="banner sound refused"><span role="alert">${t(failure.value)} ${t("sign_in.stay")}</span>
+      <button type="button" onClick=${() => { failure.value = ""; }}>${t("close")}</button></div>`}
     ${outdated.value && html`<div class="banner sound outdated"><span>${t("outdated")}</span>
       <button type="button" onClick=${() => location.reload()}>${t("outdated.reload")}</button></div>`}
     ${blocked.value && html`<div class="banner sound"><${Icon} name="muted" />
