@@ -130,6 +130,7 @@ export default {
 
   "away.title": "While you were away",
   "away.raised.one": "1 raised", "away.raised.many": "{n} raised",
+  "away.changed.one": "1 older one changed", "away.changed.many": "{n} older ones changed",
   "away.waiting": "{n} still waiting", "away.taken": "{n} in hand", "away.resolved": "{n} resolved", "away.more": "and {n} more",
 
   "keys.title": "Keyboard shortcuts",

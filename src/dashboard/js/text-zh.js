@@ -130,6 +130,7 @@ export default {
 
   "away.title": "您离开期间",
   "away.raised.one": "新增 1 条", "away.raised.many": "新增 {n} 条",
+  "away.changed.one": "此前的 1 条有变化", "away.changed.many": "此前的 {n} 条有变化",
   "away.waiting": "{n} 条待处理", "away.taken": "{n} 条处理中", "away.resolved": "{n} 条已结案", "away.more": "还有 {n} 条",
 
   "keys.title": "键盘快捷键",
