@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use testkit::process::{command, connect, request_as, run};
+use testkit::truth::File;
 
 use super::scene::Scene;
 
@@ -126,4 +127,39 @@ fn a_sign_in_that_ends_says_so_and_the_next_one_shows_every_emergency_anew() {
     // What Bob has put aside is not put aside for the next.
     Scene::sign_in(&page, &scene.token);
     page.until_seen(&pop_up);
+}
+
+#[test]
+fn a_sign_in_that_ends_soon_says_when_and_a_new_link_prolongs_it() {
+    let scene = Scene::start();
+    let page = scene.operator();
+    let minutes = |minutes: i64| {
+        let ends = chrono::Utc::now() + chrono::TimeDelta::minutes(minutes);
+        let statement = format!(
+            "UPDATE api_token SET expires_ms = {} WHERE kind = 'session' AND revoked_ms IS NULL",
+            ends.timestamp_millis()
+        );
+        File::of(scene.dir.path()).execute(&statement);
+        page.reload();
+        page.until_live();
+        ends
+    };
+    assert_eq!(page.count(".banner.ending"), 0, "it has just begun");
+    minutes(32);
+    assert_eq!(page.count(".banner.ending"), 0);
+    let ends = minutes(29);
+    page.until_seen(".banner.ending");
+    let said = page.text(".banner.ending");
+    let at = page.eval(&format!(
+        "new Date({}).toLocaleTimeString('en-GB', {{ hour: '2-digit', minute: '2-digit', hour12: false }})",
+        ends.timestamp_millis()
+    ));
+    assert!(said.contains(at.as_str().expect("a time")) && said.contains("watchpost login-link"), "{said}");
+    page.press("l");
+    page.until("Chinese", "document.querySelector('.banner.ending').innerText.includes('登录将于')");
+    page.press("l");
+
+    page.run(&format!("location.hash = '{}'", link(&scene).split_once('#').expect("a fragment").1));
+    page.until_gone(".banner.ending");
+    page.until_live();
 }

@@ -62,6 +62,7 @@ export default {
   "sign_in.token": "Token",
   "sign_in.submit": "Sign in",
   "sign_in.ended": "Your sign-in has ended, and no alerts are shown here any more. Sign in again.",
+  "sign_in.ends": "Your sign-in ends at {at}; then no alerts are shown here. Open a new link here before:",
   "sign_in.old_link": "The link has been used or is too old. Get a new one.",
   "sign_in.stay": "You stay signed in as before.",
   "sign_in.wrong_token": "The token is not valid.",

@@ -62,6 +62,7 @@ export default {
   "sign_in.token": "令牌",
   "sign_in.submit": "登录",
   "sign_in.ended": "登录已失效，此处不再显示告警。请重新登录。",
+  "sign_in.ends": "登录将于 {at} 失效，此后不再显示告警。请提前在此打开新链接：",
   "sign_in.old_link": "链接已被使用或已过期，请重新获取。",
   "sign_in.stay": "您仍保持原有登录。",
   "sign_in.wrong_token": "令牌无效。",
