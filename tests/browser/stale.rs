@@ -59,6 +59,38 @@ fn a_server_that_falls_silent_is_noticed_and_the_age_of_what_is_shown_counts_on(
     page.until_gone(".banner.lost");
 }
 
+/// A way to the server that carries no sockets until it is `open`, as a proxy may.
+const NO_SOCKETS: &str = "const Real = WebSocket; window.open = false; \
+    window.WebSocket = function (url) { \
+      if (window.open) return new Real(url); \
+      const socket = { readyState: 3, close() {}, send() {} }; \
+      setTimeout(() => socket.onclose({ code: 1006, reason: '' })); \
+      return socket; }";
+
+#[test]
+fn a_server_that_has_not_been_reached_yet_is_not_said_to_have_been() {
+    let scene = Scene::start();
+    let page = scene.operator();
+    page.before_load(NO_SOCKETS);
+    page.reload();
+    page.until_seen(".banner.lost");
+    let said = page.text(".banner.lost");
+    assert!(said.contains("has not been reached yet") && !said.contains("ago"), "{said}");
+    assert_eq!(page.count(".link-age"), 0, "nothing has an age");
+    page.run("window.open = true");
+    page.click(".banner.lost button");
+    page.until_live();
+    page.until_gone(".banner.lost");
+
+    // From here on it has been.
+    page.run("window.open = false");
+    let mut scene = scene;
+    scene.kill();
+    page.until_seen(".banner.lost");
+    let said = page.text(".banner.lost");
+    assert!(said.contains("As of") && said.contains("ago"), "{said}");
+}
+
 #[test]
 fn without_a_server_every_page_looks_old_and_what_one_wrote_is_not_lost() {
     let mut scene = Scene::start();
