@@ -323,6 +323,8 @@ pub struct SessionConfig {
     pub client_frame_bytes_max: usize,
     /// Devices whose vitals one session may ask for.
     pub vitals_devices_max: usize,
+    /// The sign-in of a browser ends after this, hours.
+    pub sign_in_hours: u32,
 }
 
 impl Default for SessionConfig {
@@ -339,6 +341,7 @@ impl Default for SessionConfig {
             reconcile_ms: 250,
             client_frame_bytes_max: 64 * 1024,
             vitals_devices_max: 1_000,
+            sign_in_hours: 12,
         }
     }
 }

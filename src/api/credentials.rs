@@ -16,8 +16,6 @@ use crate::storage::tokens::CHILD_MARK;
 use crate::supervision::clock::Clock;
 use crate::writer::client::WriterClient;
 
-/// A browser's session ends after this, milliseconds.
-pub const SESSION_MS: i64 = 12 * 3_600_000;
 /// A sign-in code works for this long, milliseconds.
 pub const LOGIN_CODE_MS: i64 = 600_000;
 

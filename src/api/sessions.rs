@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::auth::{Authenticated, SESSION_COOKIE, authenticate, is_same_origin};
 use super::body;
-use super::credentials::{CredentialError, SESSION_MS, Secret, create_login_code, new_token};
+use super::credentials::{CredentialError, Secret, create_login_code, new_token};
 use super::error::Problem;
 use super::state::ApiState;
 use crate::domain::identity::sha256;
@@ -46,7 +46,8 @@ pub async fn sign_in(
     }
     let sign_in: SignIn = body::json(&state, &request, payload).await?;
     let secret = Secret::make()?;
-    let expires = Some(state.clock.now().saturating_add_ms(SESSION_MS));
+    let hours = i64::from(state.config.session.sign_in_hours);
+    let expires = Some(state.clock.now().saturating_add_ms(hours * 3_600_000));
     match sign_in {
         SignIn::Code(code) => {
             // Name and customer are those of the code.
@@ -75,16 +76,20 @@ pub async fn sign_in(
             state.writer.execute(Command::CreateToken(session)).await?;
         }
     }
-    let mut cookie = session_cookie(secret.text(), Duration::milliseconds(SESSION_MS));
+    let mut cookie = session_cookie(secret.text(), Duration::hours(hours));
     // Behind a proxy that speaks TLS with the browser.
     cookie.set_secure(request.headers().get("x-forwarded-proto").is_some_and(|proto| proto == "https"));
     Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "expires_at": expires })))
 }
 
-/// `GET /api/v1/session`: who the caller is.
+/// `GET /api/v1/session`: who the caller is, and when that ends by itself.
 pub async fn whoami(caller: Authenticated) -> HttpResponse {
     let Authenticated(caller) = caller;
-    HttpResponse::Ok().json(json!({ "name": caller.name, "customer_id": caller.scope.customer() }))
+    HttpResponse::Ok().json(json!({
+        "name": caller.name,
+        "customer_id": caller.scope.customer(),
+        "expires_at": caller.expires,
+    }))
 }
 
 /// `DELETE /api/v1/session`: ends the browser's session. A token that is no session stays.

@@ -2,11 +2,15 @@
 
 use crate::domain::alert::{Alert, AlertState, Outcome};
 use crate::domain::rule::Severity;
+use crate::domain::time::UtcMillis;
 
 const BOLD_RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[33m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
+
+/// Later than this is worth a word, milliseconds.
+const LATE_MS: i64 = 60_000;
 
 /// What a change says beside the alert.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,13 +23,14 @@ pub struct Said<'a> {
 }
 
 /// Critical ones that nobody has taken up are loud: bold red, and with `color` a bell.
+///
+/// The time is that of the last report; where that came late it says how late.
 pub fn line(alert: &Alert, said: Said<'_>, color: bool) -> String {
-    let time = alert.last_at.to_datetime().map(|time| time.format("%m-%d %H:%M:%SZ").to_string());
     let kind = alert.event_type.as_deref().unwrap_or(&alert.rule_name);
     let kind = kind.rsplit('.').next().unwrap_or(kind);
     let mut text = format!(
         "{} {:<8} {:<14} {kind} {}",
-        time.unwrap_or_default(),
+        clock(alert.last_at),
         alert.severity.name().to_uppercase(),
         said.what,
         alert.device_sn,
@@ -39,7 +44,10 @@ pub fn line(alert: &Alert, said: Said<'_>, color: bool) -> String {
         text += &format!(" at {:.5},{:.5}", place.latitude, place.longitude);
     }
     if alert.count > 1 {
-        text += &format!(" x{}", alert.count);
+        text += &format!(" x{}, first {}", alert.count, clock(alert.occurred_at));
+    }
+    if alert.lateness_ms() > LATE_MS {
+        text += &format!(" {} min late", alert.lateness_ms() / 60_000);
     }
     if !alert.verified {
         text += " unverified";
@@ -65,6 +73,11 @@ pub fn line(alert: &Alert, said: Said<'_>, color: bool) -> String {
     }
 }
 
+/// A moment in UTC, without the year.
+fn clock(at: UtcMillis) -> String {
+    at.to_datetime().map(|time| time.format("%m-%d %H:%M:%SZ").to_string()).unwrap_or_default()
+}
+
 /// What a watch sent must not steer the terminal.
 pub fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
@@ -75,8 +88,21 @@ mod tests {
     use super::*;
     use crate::domain::identity;
     use crate::domain::owner::Owner;
-    use crate::domain::time::UtcMillis;
     use crate::domain::{alert, ids, rule};
+
+    fn occurrence(at: i64, received: i64, value: &str) -> alert::Occurrence {
+        alert::Occurrence {
+            cause: alert::Cause::Action("a".into()),
+            occurred_at: UtcMillis(at),
+            received_at: UtcMillis(received),
+            event_id: None,
+            event_type: Some(value.into()),
+            value: None,
+            location: None,
+            vitals: None,
+            verified: false,
+        }
+    }
 
     fn sos(value: &str) -> Alert {
         let rule = rule::Rule {
@@ -89,17 +115,7 @@ mod tests {
             version: 1,
             condition: rule::Condition::ClaimedLevel { levels: vec!["CRITICAL".into()] },
         };
-        let what = alert::Occurrence {
-            cause: alert::Cause::Action("a".into()),
-            occurred_at: UtcMillis(0),
-            received_at: UtcMillis(0),
-            event_id: None,
-            event_type: Some(value.into()),
-            value: None,
-            location: None,
-            vitals: None,
-            verified: false,
-        };
+        let what = occurrence(0, 0, value);
         let alert = Alert::raise(&rule, &ids::DeviceSn::parse("w1").unwrap(), &Owner::unbound(), what).alert;
         assert_eq!(alert.alert_id, identity::alert_id("action:a", &rule.rule_id));
         alert
@@ -115,6 +131,18 @@ mod tests {
         let said = Said { what: "acknowledged", actor: Some("Ann"), ..Said::default() };
         assert!(!line(&alert, said, true).contains('\x07'));
         assert!(line(&alert, said, false).contains("by Ann"));
+    }
+
+    #[test]
+    fn what_happened_again_and_came_late_says_since_when_and_how_late() {
+        let mut alert = sos("SOS");
+        alert.repeat(occurrence(3_600_000, 3_660_000, "SOS"));
+        let on_time = line(&alert, Said { what: "repeated", ..Said::default() }, false);
+        assert!(on_time.starts_with("01-01 01:01:00Z "), "{on_time}");
+        assert!(on_time.contains(" x2, first 01-01 00:00:00Z unverified"), "{on_time}");
+        alert.repeat(occurrence(3_600_000, 7_200_000, "SOS"));
+        let late = line(&alert, Said { what: "repeated", ..Said::default() }, false);
+        assert!(late.contains(" x3, first 01-01 00:00:00Z 60 min late unverified"), "{late}");
     }
 
     #[test]

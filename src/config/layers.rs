@@ -121,6 +121,9 @@ impl Config {
                 "must hold the reserve and one body of the largest size",
             );
         }
+        if !(1..=8_760).contains(&self.session.sign_in_hours) {
+            return fail("session.sign_in_hours", "must be 1 to 8760");
+        }
         let positive = [
             ("admission.wait_max_ms", self.admission.wait_max_ms as usize),
             ("storage.readers", self.storage.readers as usize),

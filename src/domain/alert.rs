@@ -21,8 +21,12 @@ use super::identity;
 use super::ids::{AlertId, BindingId, CustomerId, DeviceSn, EventId, OrgId, PersonId, RuleId};
 use super::owner::Owner;
 use super::rule::{Rule, Severity};
+use super::shortened::shortened;
 use super::time::UtcMillis;
 use super::vitals::Metrics;
+
+/// Longest value and type of an event in an alert, characters. The event itself has them whole.
+pub const TEXT_CHARS_MAX: usize = 1_000;
 
 /// A repeat of a non-critical alert within this of the last pushed one is stored, not pushed.
 pub const QUIET_MS: i64 = 10_000;
@@ -140,11 +144,15 @@ pub struct Alert {
     pub state: AlertState,
     /// How often it happened while open, the first time included.
     pub count: u32,
-    /// When it happened, by the device's clock where that can be believed.
+    /// When it first happened, by the device's clock where that can be believed.
     pub occurred_at: UtcMillis,
-    /// When the server took it in; the difference to `occurred_at` is how late it came.
+    /// When that happened, by the same clock, which was told last: value, position and vitals are of it.
+    /// `None` in an alert that was stored before this was kept.
+    #[serde(default)]
+    pub last_occurred_at: Option<UtcMillis>,
+    /// When the server took in the first report of it.
     pub raised_at: UtcMillis,
-    /// When it last happened, by the server's clock.
+    /// When the server took in the last report of it.
     pub last_at: UtcMillis,
     /// Of the event that raised it; `None` for a metric alert.
     pub event_id: Option<EventId>,
@@ -223,11 +231,12 @@ impl Alert {
             state: AlertState::Raised,
             count: 1,
             occurred_at: what.occurred_at,
+            last_occurred_at: Some(what.occurred_at),
             raised_at: what.received_at,
             last_at: what.received_at,
             event_id: what.event_id,
-            event_type: what.event_type,
-            value: what.value,
+            event_type: what.event_type.map(|text| shortened(text, TEXT_CHARS_MAX)),
+            value: what.value.map(|text| shortened(text, TEXT_CHARS_MAX)),
             location: what.location,
             vitals: what.vitals,
             binding_id: owner.binding_id,
@@ -256,15 +265,30 @@ impl Alert {
         }
     }
 
+    /// When what it shows happened, by the device's clock.
+    pub fn happened_at(&self) -> UtcMillis {
+        self.last_occurred_at.unwrap_or(self.occurred_at)
+    }
+
+    /// How long after it had happened the last report of it came, milliseconds; of an alert that does not
+    /// know when that was, the first.
+    pub fn lateness_ms(&self) -> i64 {
+        match self.last_occurred_at {
+            Some(at) => self.last_at.ms_since(at),
+            None => self.raised_at.ms_since(self.occurred_at),
+        }
+    }
+
     /// It happened again. On an acknowledged critical alert this makes it raised again: somebody
     /// pressed SOS once more. Value, position and vitals are those of the latest time.
     pub fn repeat(&mut self, what: Occurrence) -> AlertChange {
         let critical = self.severity == Severity::Critical;
         self.count = self.count.saturating_add(1);
         self.last_at = self.last_at.max(what.received_at);
+        self.last_occurred_at = Some(what.occurred_at);
         self.back_to_normal_at = None;
-        if what.value.is_some() {
-            self.value = what.value;
+        if let Some(value) = what.value {
+            self.value = Some(shortened(value, TEXT_CHARS_MAX));
         }
         if what.location.is_some() {
             self.location = what.location;

@@ -18,6 +18,7 @@ pub mod recent;
 pub mod record;
 pub mod rule;
 pub mod rule_seeds;
+pub mod shortened;
 pub mod status;
 pub mod time;
 pub mod vitals;

@@ -121,7 +121,7 @@ pub(super) fn rebase(mut open: Alert, change: &AlertChange) -> Option<AlertChang
     match change.transition {
         Transition::Raised | Transition::Repeated => Some(open.repeat(Occurrence {
             cause: change.cause.clone(),
-            occurred_at: theirs.occurred_at,
+            occurred_at: theirs.happened_at(),
             received_at: change.at,
             event_id: theirs.event_id,
             event_type: theirs.event_type.clone(),
@@ -184,4 +184,48 @@ pub(super) fn update_alert(
 pub(super) fn parse_alert(body: &str) -> Result<Alert, StorageError> {
     serde_json::from_str(body)
         .map_err(|err| StorageError::Corrupt { what: "alert", message: err.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{DeviceSn, RuleId};
+    use crate::domain::owner::Owner;
+    use crate::domain::rule::{Condition, Rule, Severity};
+    use crate::domain::time::UtcMillis;
+
+    fn occurrence(minute: i64) -> Occurrence {
+        Occurrence {
+            cause: Cause::Action(format!("a{minute}").into()),
+            occurred_at: UtcMillis(minute * 60_000),
+            received_at: UtcMillis(minute * 60_000 + 5),
+            event_id: None,
+            event_type: None,
+            value: None,
+            location: None,
+            vitals: None,
+            verified: true,
+        }
+    }
+
+    #[test]
+    fn what_repeated_an_alert_repeats_another_with_the_time_at_which_it_happened() {
+        let rule = Rule {
+            rule_id: RuleId::parse("sos").unwrap(),
+            customer_id: None,
+            name: "SOS".into(),
+            severity: Severity::Critical,
+            enabled: true,
+            built_in: true,
+            version: 1,
+            condition: Condition::ClaimedLevel { levels: vec!["CRITICAL".into()] },
+        };
+        let sn = DeviceSn::parse("w1").unwrap();
+        let raise = |minute| Alert::raise(&rule, &sn, &Owner::unbound(), occurrence(minute)).alert;
+        let (mut theirs, open) = (raise(1), raise(2));
+        let merged = rebase(open, &theirs.repeat(occurrence(9))).unwrap().alert;
+        assert_eq!(merged.count, 2);
+        assert_eq!(merged.occurred_at, UtcMillis(2 * 60_000));
+        assert_eq!(merged.last_occurred_at, Some(UtcMillis(9 * 60_000)));
+    }
 }

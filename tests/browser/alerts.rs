@@ -7,6 +7,7 @@ use testkit::DEADLINE;
 use testkit::scale::figure;
 use testkit::truth::File;
 
+use super::page::Page;
 use super::scene::{Scene, ago, sos};
 
 /// An SOS must be on the screen within one second; ten times that on a machine with other work.
@@ -94,6 +95,54 @@ fn an_emergency_put_aside_stays_in_sight_and_pops_up_when_it_happens_again() {
     scene.post("/upload_common_event", &again);
     page.until_seen("dialog.popup");
     assert!(page.text("dialog.popup").contains("2 times"), "{}", page.text("dialog.popup"));
+}
+
+/// The words of `page` for a time of a watch's wall clock.
+fn clock(page: &Page, wall: &str) -> String {
+    let at = format!("new Date({}.replace(' ', 'T') + '+08:00')", serde_json::json!(wall));
+    let two = "hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false";
+    let text = page.eval(&format!("{at}.toLocaleTimeString('en-GB', {{ {two} }})"));
+    text.as_str().expect("a time").to_owned()
+}
+
+#[test]
+fn a_repeated_emergency_is_dated_by_its_last_time_and_says_when_it_was_first() {
+    let mut scene = Scene::start();
+    let [first, last] = [30, 5].map(ago);
+    scene.post("/upload_common_event", &super::scene::with(sos("W1"), "timestamp", first.as_str().into()));
+    // It came ten minutes ago.
+    scene.kill();
+    let mut file = File::of(scene.dir.path());
+    let raised = file.texts("SELECT json_extract(body, '$.raised_at') AS value FROM alert").remove(0);
+    let raised =
+        chrono::DateTime::parse_from_rfc3339(&raised).expect("a time") - chrono::TimeDelta::minutes(10);
+    let raised = raised.to_utc().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    for table in ["alert", "alert_change"] {
+        let body = format!("json_set(body, '$.raised_at', '{raised}', '$.last_at', '{raised}')");
+        file.execute(&format!("UPDATE {table} SET body = {body}"));
+    }
+    scene.restart();
+    let page = scene.operator();
+    page.until_seen("dialog.popup[data-armed]");
+    let text = page.text("dialog.popup");
+    assert!(text.contains("20 min late") && text.contains("10 min"), "{text}");
+    assert!(text.contains(&clock(&page, &first)) && !text.contains("first at"), "{text}");
+
+    let alert =
+        scene.post("/upload_common_event", &super::scene::with(sos("W1"), "timestamp", last.as_str().into()));
+    page.until("the second time", "document.querySelector('dialog.popup').innerText.includes('2 times')");
+    let text = page.text("dialog.popup");
+    assert!(text.contains(&format!("{} · first at ", clock(&page, &last))), "{text}");
+    assert!(text.contains("5 min late") && text.contains(&clock(&page, &first)), "{text}");
+    page.until("since when it was last", "/^\\d+ s$/.test(document.querySelector('.popup-since').innerText)");
+    page.press("Escape");
+    page.until_gone("dialog.popup");
+    assert!(page.text(".alert.emergency").contains("5 min late"), "{}", page.text(".alert.emergency"));
+    page.show(&format!("alerts/{}", alert["alert_id"].as_str().expect("an alert")));
+    page.until_seen(".vitals-table small");
+    assert_eq!(page.text(".vitals-table small"), clock(&page, &last), "what was measured then");
+    let facts = page.text(".detail .fields");
+    assert!(facts.contains(&clock(&page, &first)) && facts.contains("5 min late"), "{facts}");
 }
 
 #[test]

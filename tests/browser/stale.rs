@@ -59,6 +59,38 @@ fn a_server_that_falls_silent_is_noticed_and_the_age_of_what_is_shown_counts_on(
     page.until_gone(".banner.lost");
 }
 
+/// A way to the server that carries no sockets until it is `open`, as a proxy may.
+const NO_SOCKETS: &str = "const Real = WebSocket; window.open = false; \
+    window.WebSocket = function (url) { \
+      if (window.open) return new Real(url); \
+      const socket = { readyState: 3, close() {}, send() {} }; \
+      setTimeout(() => socket.onclose({ code: 1006, reason: '' })); \
+      return socket; }";
+
+#[test]
+fn a_server_that_has_not_been_reached_yet_is_not_said_to_have_been() {
+    let scene = Scene::start();
+    let page = scene.operator();
+    page.before_load(NO_SOCKETS);
+    page.reload();
+    page.until_seen(".banner.lost");
+    let said = page.text(".banner.lost");
+    assert!(said.contains("has not been reached yet") && !said.contains("ago"), "{said}");
+    assert_eq!(page.count(".link-age"), 0, "nothing has an age");
+    page.run("window.open = true");
+    page.click(".banner.lost button");
+    page.until_live();
+    page.until_gone(".banner.lost");
+
+    // From here on it has been.
+    page.run("window.open = false");
+    let mut scene = scene;
+    scene.kill();
+    page.until_seen(".banner.lost");
+    let said = page.text(".banner.lost");
+    assert!(said.contains("As of") && said.contains("ago"), "{said}");
+}
+
 #[test]
 fn without_a_server_every_page_looks_old_and_what_one_wrote_is_not_lost() {
     let mut scene = Scene::start();
@@ -150,16 +182,74 @@ fn what_happened_while_the_connection_was_lost_is_told() {
     page.until_gone(".away");
 }
 
+/// `hidden` or `visible`, as the browser says it.
+fn become_visible(page: &Page, state: &str) {
+    page.run(&format!(
+        "Object.defineProperty(document, 'visibilityState', {{value: '{state}', configurable: true}}); \
+         document.dispatchEvent(new Event('visibilitychange'))"
+    ));
+}
+
+#[test]
+fn what_is_told_of_an_absence_stays_through_the_next_and_tells_of_older_alerts_too() {
+    let scene = Scene::start();
+    let post = |watch: &str| {
+        let answer = scene.post("/upload_common_event", &super::scene::event(watch, "GEOFENCE_EXIT"));
+        answer["alert_id"].as_str().expect("an alert").to_owned()
+    };
+    let act = |alert: &str, verb: &str| {
+        assert_eq!(scene.rest(&format!("POST /api/v1/alerts/{alert}/{verb}"), &json!({})).0, 200);
+    };
+    let older = post("W1");
+    let page = with_a_clock(&scene);
+    page.until_seen(&format!("[data-alert='{older}']"));
+    become_visible(&page, "hidden");
+    act(&older, "acknowledge");
+    let raised = post("W2");
+    page.until(
+        "both to be known",
+        "document.querySelector('.alert.acknowledged') && document.body.dataset.open === '2'",
+    );
+    page.run("window.ahead = 61_000");
+    become_visible(&page, "visible");
+    page.until_seen(".away");
+    let told = ["1 raised", "1 older one changed", "1 still waiting", "1 in hand", "0 resolved"];
+    for part in told {
+        assert!(page.text(".away").contains(part), "no {part} in {}", page.text(".away"));
+    }
+
+    let begin = page.text(".away-when").split('–').next().map(str::to_owned).expect("a time");
+    let again = |ahead: u32| {
+        let before = page.text(".away-when");
+        page.run(&format!("window.ahead = {ahead}"));
+        become_visible(&page, "visible");
+        let differs = format!("document.querySelector('.away-when')?.innerText !== {}", json!(before));
+        page.until("another answer", &differs);
+    };
+    // Nothing happens in the next.
+    become_visible(&page, "hidden");
+    again(130_000);
+    let text = page.text(".away");
+    assert!(told.iter().all(|part| text.contains(part)) && text.contains(&begin), "{text}");
+    // In the one after it somebody deals with what was raised in the first.
+    become_visible(&page, "hidden");
+    act(&raised, "resolve");
+    page.until("it to be known", "document.body.dataset.open === '1'");
+    again(200_000);
+    let text = page.text(".away");
+    for part in ["1 raised", "1 older one changed", "0 still waiting", "1 in hand", "1 resolved"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert_eq!(page.count(".away li"), 2);
+    page.click(".away button");
+    page.until_gone(".away");
+}
+
 #[test]
 fn what_happened_while_nobody_looked_is_told_when_somebody_does() {
     let scene = Scene::start();
     let page = with_a_clock(&scene);
-    let look = |state: &str| {
-        page.run(&format!(
-            "Object.defineProperty(document, 'visibilityState', {{value: '{state}', configurable: true}}); \
-             document.dispatchEvent(new Event('visibilitychange'))"
-        ));
-    };
+    let look = |state: &str| become_visible(&page, state);
     look("hidden");
     let answer = scene.post("/upload_common_event", &super::scene::event("W1", "GEOFENCE_EXIT"));
     let alert = answer["alert_id"].as_str().expect("an alert").to_owned();

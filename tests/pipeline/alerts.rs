@@ -1,11 +1,15 @@
 //! The life of an alert from events: raised, repeated, pushed or quiet, resolved.
 
+use std::sync::atomic::Ordering;
+
 use awc::http::Method;
 use serde_json::{Value, json};
+use watchpost::domain::time::UtcMillis;
 
 use crate::support::TestApp;
 use crate::support::bodies::{self, EVENTS, INFO, SOS, WEAR, wall};
 use crate::support::stream::{StreamClient, transitions};
+use crate::support::truth::File;
 
 async fn alert(app: &TestApp, id: &Value) -> Value {
     app.get(&format!("/api/v1/alerts/{}", id.as_str().expect("an id"))).await.body
@@ -27,6 +31,78 @@ async fn a_repeat_raises_the_count_and_shows_the_latest_place() {
     assert_eq!((&shown["count"], &shown["location"]["latitude"]), (&json!(2), &json!(30.5)));
     assert_eq!(&shown["event_id"], &first["event_id"]);
     assert_eq!(app.count("SELECT count FROM alert"), 2);
+}
+
+#[actix_web::test]
+async fn a_repeat_tells_when_it_happened_first_and_last() {
+    let app = TestApp::start().await;
+    let mut screen = StreamClient::open(&app, &app.admin).await;
+    app.stored(EVENTS, &bodies::sos("w1", -1_800)).await;
+    app.advance_ms(60_000);
+    app.stored(EVENTS, &bodies::sos("w1", 0)).await;
+    // What a watch could not send in time: its place is shown, so its time is.
+    app.stored(EVENTS, &bodies::sos("w1", -600)).await;
+    let pushed = screen.alerts_so_far(&app).await;
+    let times = |frame: &Value| ["occurred_at", "last_occurred_at"].map(|name| frame["alert"][name].clone());
+    let [first, between, last] =
+        ["2025-09-10T04:35:24.000Z", "2025-09-10T04:55:24.000Z", "2025-09-10T05:05:24.000Z"];
+    let told: Vec<_> = pushed.iter().map(times).collect();
+    assert_eq!(told, [[first, first], [first, last], [first, between]]);
+    assert_eq!(pushed[1]["alert"]["raised_at"], "2025-09-10T05:05:30.000Z");
+    assert_eq!(pushed[1]["alert"]["last_at"], "2025-09-10T05:06:30.000Z");
+}
+
+#[actix_web::test]
+async fn an_alert_has_the_beginning_of_a_long_value_and_the_event_all_of_it() {
+    let app = TestApp::start().await;
+    let mut screen = StreamClient::open(&app, &app.admin).await;
+    let long = |sign: &str| sign.repeat(100_000);
+    let values = [long("救"), long("x"), "救".repeat(1_000)];
+    for (second, value) in values.iter().enumerate() {
+        app.stored(EVENTS, &bodies::event("w1", SOS, value, second as i64)).await;
+    }
+    // A type of any length, which the claimed level makes an alert.
+    let mut claimed = bodies::event("w2", &long("T"), "1", 0);
+    claimed["eventLevel"] = json!("critical");
+    app.stored(EVENTS, &claimed).await;
+    let pushed = screen.alerts_so_far(&app).await;
+    let shown = |index: usize, member: &str| pushed[index]["alert"][member].as_str().map(str::to_owned);
+    let cut = |sign: &str| Some(format!("{}…", sign.repeat(999)));
+    assert_eq!(shown(0, "value"), cut("救"));
+    assert_eq!(shown(1, "value"), cut("x"));
+    assert_eq!(shown(2, "value"), Some(values[2].clone()), "as long as can be");
+    assert_eq!(shown(3, "event_type"), cut("T"));
+    let stored = app.get("/api/v1/events?device_sn=w1").await.body;
+    let stored: Vec<&Value> =
+        stored["items"].as_array().expect("events").iter().map(|event| &event["value"]).collect();
+    assert_eq!(stored, [&values[2], &values[1], &values[0]]);
+    let stored = app.get("/api/v1/events?device_sn=w2").await.body;
+    assert_eq!(stored["items"][0]["event_type"], long("T"));
+}
+
+#[actix_web::test]
+async fn an_alert_of_an_earlier_version_is_read_shown_and_repeated() {
+    let app = TestApp::start().await;
+    let told = app.stored(EVENTS, &bodies::sos("w1", 0)).await;
+    let now = UtcMillis(app.hand.load(Ordering::Relaxed));
+    let dir = app.stop().await;
+    let mut file = File::of(&dir.path().join("data"));
+    for table in ["alert", "alert_change"] {
+        let body = file.texts(&format!("SELECT body AS value FROM {table}")).remove(0);
+        let field = format!(r#""last_occurred_at":{},"#, json!("2025-09-10T05:05:24.000Z"));
+        assert!(body.contains(&field), "{body}");
+        file.execute(&format!("UPDATE {table} SET body = replace(body, '{field}', '')"));
+    }
+    let app = TestApp::start_in(dir, now, |_| {}).await;
+    let mut screen = StreamClient::connect(&app, &app.admin).await;
+    screen.subscribe(json!({}), Some(0)).await;
+    assert_eq!(screen.alerts_so_far(&app).await[0]["alert"]["last_occurred_at"], Value::Null);
+    let read = alert(&app, &told["alert_id"]).await;
+    assert_eq!((&read["last_occurred_at"], &read["count"]), (&Value::Null, &json!(1)));
+    let again = app.stored(EVENTS, &bodies::sos("w1", 2)).await;
+    assert_eq!(again["alert_id"], told["alert_id"]);
+    let read = alert(&app, &told["alert_id"]).await;
+    assert_eq!(read["last_occurred_at"], "2025-09-10T05:05:26.000Z");
 }
 
 #[actix_web::test]

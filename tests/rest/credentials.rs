@@ -21,7 +21,7 @@ async fn a_token_is_shown_once_works_and_is_refused_from_its_revocation_on() {
     let list = server.get(ADMIN, "/api/v1/tokens").await;
     assert!(list.text.contains(id) && !list.text.contains(secret));
     let who = server.get(secret, "/api/v1/session").await;
-    assert_eq!(who.body, json!({ "name": "ann", "customer_id": "1" }));
+    assert_eq!(who.body, json!({ "name": "ann", "customer_id": "1", "expires_at": null }));
 
     let refused = server.post(secret, "/api/v1/tokens", json!({ "name": "eve" })).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
@@ -73,11 +73,40 @@ async fn a_session_ends_with_the_token_that_it_was_made_from_and_makes_no_other(
     let prolonged = server.post("", "/api/v1/session", json!({ "token": session })).await;
     assert_eq!(prolonged.status, StatusCode::UNAUTHORIZED);
     let who = server.send(Method::GET, "/api/v1/session", &[("Cookie", &cookie)], "").await;
-    assert_eq!(who.body, json!({ "name": "ann", "customer_id": "1" }));
+    let expires_at = &signed_in.body["expires_at"];
+    assert!(expires_at.is_string(), "{}", signed_in.text);
+    assert_eq!(who.body, json!({ "name": "ann", "customer_id": "1", "expires_at": expires_at }));
     server.call(ADMIN, Method::DELETE, "/api/v1/tokens/ann", json!(null)).await;
     let gone = server.send(Method::GET, "/api/v1/session", &[("Cookie", &cookie)], "").await;
     assert_eq!(gone.status, StatusCode::UNAUTHORIZED);
     server.stop().await;
+}
+
+#[actix_web::test]
+async fn a_sign_in_lasts_as_long_as_the_configuration_says() {
+    for hours in [12, 720] {
+        let set = |config: &mut Config| config.session.sign_in_hours = hours;
+        let server = Server::start_with(set).await;
+        let signed_in = server.post("", "/api/v1/session", json!({ "token": ADMIN })).await;
+        let ends = server.state.clock.now().saturating_add_ms(i64::from(hours) * 3_600_000);
+        assert_eq!(signed_in.body["expires_at"], json!(ends));
+        let header = signed_in.header("set-cookie");
+        let max_age = format!("Max-Age={}", hours * 3_600);
+        assert!(header.split("; ").any(|part| part == max_age), "{header}");
+        server.stop().await;
+    }
+}
+
+#[test]
+fn a_sign_in_that_ends_at_once_or_never_is_no_configuration() {
+    let hours = |hours: &str| Config::load(None, [], &[("session.sign_in_hours".into(), hours.into())]);
+    for refused in ["0", "8761"] {
+        let said = hours(refused).expect_err("out of bounds").to_string();
+        assert_eq!(said, "session.sign_in_hours: must be 1 to 8760");
+    }
+    for taken in ["1", "8760"] {
+        assert_eq!(hours(taken).expect("in bounds").session.sign_in_hours.to_string(), taken);
+    }
 }
 
 #[actix_web::test]

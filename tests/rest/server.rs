@@ -77,8 +77,14 @@ impl Answer {
 
 impl Server {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// `adjust` changes the configuration.
+    pub async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
         let store = Store::new();
         let mut config = Config::default();
+        adjust(&mut config);
         config.storage = store.config.clone();
         let database = Database::from_config(&config.storage).expect("a path");
         let storage = config.storage.clone();

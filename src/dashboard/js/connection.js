@@ -14,7 +14,7 @@ export const link = signal("connecting");
 export const heardAt = signal(0);
 // By this machine's clock.
 export const retryAt = signal(0);
-// Since when the connection is lost, by the server's clock.
+// Since when the connection is lost, by the server's clock; 0 if there has been none.
 export const lostAt = signal(0);
 // The newest `stats` frame.
 export const stats = signal(null);
@@ -30,6 +30,8 @@ export function onReturn(callback) {
 }
 
 let stream = null;
+// As `lostAt`, or since when it is tried for the first time.
+let missingSince = 0;
 let wantsStats = false;
 
 export function start(onSignedOut) {
@@ -50,11 +52,14 @@ export function start(onSignedOut) {
 function follow(change, onSignedOut) {
   noteHeard();
   if (change.state === "live") {
-    const since = link.value === "lost" ? lostAt.value : 0;
+    const since = link.value === "lost" ? missingSince : 0;
     link.value = "live";
     if (since) for (const callback of returns) callback(since);
   } else if (change.state === "waiting" || change.state === "refused") {
-    if (link.value !== "lost") lostAt.value = heardAt.value || serverNow();
+    if (link.value !== "lost") {
+      lostAt.value = heardAt.value;
+      missingSince = heardAt.value || serverNow();
+    }
     link.value = "lost";
     retryAt.value = change.retryAt ?? 0;
     stats.value = null;

@@ -16,7 +16,8 @@ function parse() {
 
 export const route = signal(parse());
 
-addEventListener("hashchange", () => { route.value = parse(); });
+// A one-time link is no page: it signs in where one is.
+addEventListener("hashchange", () => { if (!location.hash.startsWith("#code=")) route.value = parse(); });
 
 export const href = (page, argument) => "#/" + page + (argument ? "/" + encodeURIComponent(argument) : "");
 

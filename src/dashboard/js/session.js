@@ -9,7 +9,7 @@ import * as store from "./alert-store.js";
 // "unknown" until the server has been asked, then "in" or "out".
 export const state = signal("unknown");
 export const caller = signal(null);
-// Key of the text that says why signing in failed.
+// Key of the text that says why signing in failed; somebody else may be signed in all the same.
 export const failure = signal("");
 
 export const isAdmin = () => caller.value !== null && !caller.value.customer_id;
@@ -56,6 +56,8 @@ export async function signIn(credentials) {
   failure.value = "";
   try {
     await api("POST", "/session", credentials, { quiet: true });
+    // What whoever was signed in has put aside, or had in front, is not so for the next.
+    if (state.value === "in") leave();
     await enter();
   } catch (error) {
     const wrong = error instanceof ApiError && [400, 401, 403].includes(error.status);
@@ -68,6 +70,7 @@ export async function signIn(credentials) {
 export async function signOut() {
   await api("DELETE", "/session", undefined, { quiet: true }).catch(() => {});
   leave({ byChoice: true });
+  failure.value = "";
 }
 
 // The name could not be asked for while the server was away.
@@ -75,12 +78,27 @@ connection.onReturn(() => {
   if (!caller.value) get("/session", { quiet: true }).then(known, () => {});
 });
 
-export async function begin() {
+// The code of a one-time link, which is used up by signing in: it shall not stay in the history.
+function takeCode(address) {
   const code = new URLSearchParams(location.hash.slice(1)).get("code");
+  if (code) history.replaceState(null, "", address);
+  return code;
+}
+
+// A link that is opened in a window that has the page already loads nothing.
+addEventListener("hashchange", (event) => {
+  const code = takeCode(new URL(event.oldURL).hash || location.pathname);
+  if (code) signIn({ code });
+});
+
+export async function begin() {
+  const code = takeCode(location.pathname);
   if (code) {
-    // Used up by signing in; it shall not stay in the history.
-    history.replaceState(null, "", location.pathname);
     await signIn({ code });
+    // Another link may have signed this browser in, and that holds.
+    if (failure.value !== "sign_in.old_link" || !recall("signed_in", false)) return;
+    await enter();
+    failure.value = "sign_in.old_link";
   } else if (keeps && !recall("signed_in", false)) {
     // The cookie itself cannot be seen from here; asking the server in vain would be an error.
     leave();

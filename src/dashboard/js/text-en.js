@@ -21,6 +21,7 @@ export default {
   unknown_wearer: "Unknown wearer",
   late: "{span} late",
   "late.not": "on time",
+  first_at: "first at {at}", also_at: "also at {at}",
   back_to_normal: "back to normal",
   nobody: "Nobody yet",
   by: "by {name}",
@@ -61,7 +62,9 @@ export default {
   "sign_in.token": "Token",
   "sign_in.submit": "Sign in",
   "sign_in.ended": "Your sign-in has ended, and no alerts are shown here any more. Sign in again.",
+  "sign_in.ends": "Your sign-in ends at {at}; then no alerts are shown here. Open a new link here before:",
   "sign_in.old_link": "The link has been used or is too old. Get a new one.",
+  "sign_in.stay": "You stay signed in as before.",
   "sign_in.wrong_token": "The token is not valid.",
   "sign_in.unreachable": "The server cannot be reached.",
   "sign_in.failed": "The server could not sign you in. Try again.",
@@ -128,6 +131,7 @@ export default {
 
   "away.title": "While you were away",
   "away.raised.one": "1 raised", "away.raised.many": "{n} raised",
+  "away.changed.one": "1 older one changed", "away.changed.many": "{n} older ones changed",
   "away.waiting": "{n} still waiting", "away.taken": "{n} in hand", "away.resolved": "{n} resolved", "away.more": "and {n} more",
 
   "keys.title": "Keyboard shortcuts",

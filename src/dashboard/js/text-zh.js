@@ -21,6 +21,7 @@ export default {
   unknown_wearer: "佩戴者未知",
   late: "迟到 {span}",
   "late.not": "及时",
+  first_at: "首次 {at}", also_at: "另有一次 {at}",
   back_to_normal: "已恢复正常",
   nobody: "尚无人处理",
   by: "{name}",
@@ -61,7 +62,9 @@ export default {
   "sign_in.token": "令牌",
   "sign_in.submit": "登录",
   "sign_in.ended": "登录已失效，此处不再显示告警。请重新登录。",
+  "sign_in.ends": "登录将于 {at} 失效，此后不再显示告警。请提前在此打开新链接：",
   "sign_in.old_link": "链接已被使用或已过期，请重新获取。",
+  "sign_in.stay": "您仍保持原有登录。",
   "sign_in.wrong_token": "令牌无效。",
   "sign_in.unreachable": "无法连接服务器。",
   "sign_in.failed": "登录失败，请重试。",
@@ -128,6 +131,7 @@ export default {
 
   "away.title": "您离开期间",
   "away.raised.one": "新增 1 条", "away.raised.many": "新增 {n} 条",
+  "away.changed.one": "此前的 1 条有变化", "away.changed.many": "此前的 {n} 条有变化",
   "away.waiting": "{n} 条待处理", "away.taken": "{n} 条处理中", "away.resolved": "{n} 条已结案", "away.more": "还有 {n} 条",
 
   "keys.title": "键盘快捷键",

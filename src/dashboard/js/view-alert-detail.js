@@ -6,13 +6,13 @@ import { onChanges } from "./alert-store.js";
 import { announce } from "./announce.js";
 import { onReturn } from "./connection.js";
 import { becomeComment, draftOf, write } from "./drafts.js";
-import { clock, instant, joined, kindOf, place, span, times, who } from "./format.js";
+import { clock, joined, kindOf, place, span, times, who } from "./format.js";
 import { t } from "./i18n.js";
 import { href } from "./router.js";
 import { caller } from "./session.js";
 import { Timeline } from "./view-timeline.js";
 import { VitalsTable } from "./view-vitals-table.js";
-import { Acknowledge, isLate, lateness } from "./view-alert-row.js";
+import { Acknowledge, first, happenedAt, isLate, lateness } from "./view-alert-row.js";
 import { Ago, Failed, Icon, Severity, Since } from "./view-parts.js";
 
 const OUTCOMES = ["helped", "false_alarm", "test", "other"];
@@ -78,13 +78,13 @@ function Facts({ alert }) {
     <${Field} name=${t("field.place")}>${alert.location
       ? html`<a class="place" href=${"geo:" + alert.location.latitude + "," + alert.location.longitude}>${place(alert.location)}</a>`
       : html`<span class="dim">${t("place.none")}</span>`}<//>
-    <${Field} name=${t("field.occurred")}>${clock(instant(alert.occurred_at))}
+    <${Field} name=${t("field.occurred")}>${joined(clock(happenedAt(alert)), first(alert))}
       <span class=${isLate(alert) ? "badge warn" : "dim"}> ${lateness(alert) < 2000 ? t("late.not") : t("late", { span: span(lateness(alert)) })}</span><//>
     <${Field} name=${t("field.rule")}>${alert.rule_name}${alert.count > 1 && html` · ${times(alert.count)}, ${t("field.last")} <${Ago} at=${alert.last_at} />`}<//>
     ${alert.value && alert.value !== alert.device_sn && html`<${Field} name=${t("field.value")}><span class="raw">${alert.value}</span><//>`}
     <${Field} name=${t("field.who")}>${alert.resolved_by ? t("by.resolved", { name: alert.resolved_by })
       : alert.acknowledged_by ? html`${t("by.acknowledged", { name: alert.acknowledged_by })} · <${Ago} at=${alert.acknowledged_at} />`
-        : html`<strong class="nobody">${t("nobody")} · <${Since} at=${alert.raised_at} /></strong>`}<//>
+        : html`<strong class="nobody">${t("nobody")} · <${Since} at=${alert.last_at} /></strong>`}<//>
   </dl>`;
 }
 

@@ -4,7 +4,7 @@ import { Fragment, html, useState } from "./lib.js";
 import { Component } from "../vendor/preact.js";
 import { act } from "./actions.js";
 import { isEmergency } from "./alert-store.js";
-import { instant, kindOf, metric, place, span, times, who } from "./format.js";
+import { clock, instant, kindOf, metric, place, span, times, who } from "./format.js";
 import { t } from "./i18n.js";
 import { language } from "./prefs.js";
 import { href } from "./router.js";
@@ -14,10 +14,20 @@ import { Ago, Icon, Severity } from "./view-parts.js";
 // Later than this is worth a word, milliseconds.
 const LATE_MS = 60_000;
 
-export const lateness = (alert) => instant(alert.raised_at) - instant(alert.occurred_at);
+// When what is shown of it happened: it may have happened before. Alerts of older servers know the first time only.
+export const happenedAt = (alert) => instant(alert.last_occurred_at ?? alert.occurred_at);
+export const lateness = (alert) =>
+  instant(alert.last_occurred_at ? alert.last_at : alert.raised_at) - happenedAt(alert);
 export const isLate = (alert) => lateness(alert) > LATE_MS;
 
 const VITALS = ["heart_rate", "blood_oxygen", "body_temperature"];
+
+// The first time of what happened more than once. A watch may tell an earlier one later.
+export function first(alert) {
+  if (alert.count === 1) return "";
+  const at = instant(alert.occurred_at);
+  return t(at <= happenedAt(alert) ? "first_at" : "also_at", { at: clock(at) });
+}
 
 export function Acknowledge({ id, big }) {
   const [state, setState] = useState({ busy: false, text: "" });

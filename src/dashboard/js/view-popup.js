@@ -4,14 +4,14 @@ import { computed, effect, html, signal, useEffect, useRef, useState } from "./l
 import { act } from "./actions.js";
 import { emergencies, find } from "./alert-store.js";
 import { isStale } from "./connection.js";
-import { clock, instant, joined, kindOf, metric, place, span, times, who } from "./format.js";
+import { clock, joined, kindOf, metric, place, span, times, who } from "./format.js";
 import { count, t } from "./i18n.js";
 import { focusBack, holdKeys } from "./keys.js";
 import { go } from "./router.js";
 import { state as signedIn } from "./session.js";
 import { look } from "./shown.js";
 import { blocked } from "./sound.js";
-import { isLate, lateness } from "./view-alert-row.js";
+import { first, happenedAt, isLate, lateness } from "./view-alert-row.js";
 import { Icon, Since } from "./view-parts.js";
 
 // A key that was meant for what was there before must not acknowledge, milliseconds.
@@ -154,12 +154,12 @@ function Box({ id }) {
     aria-labelledby="popup-kind" aria-describedby="popup-who" onCancel=${(event) => event.preventDefault()} onClose=${closed}>
     <div class="popup-head">
       <h2 id="popup-kind">${kindOf(alert.event_type, alert.rule_name)}${alert.count > 1 && html` <span class="popup-count">${times(alert.count)}</span>`}</h2>
-      <p class="popup-since">${taken ? html`<${Icon} name="check" />` : html`<${Since} at=${alert.raised_at} />`}</p>
+      <p class="popup-since">${taken ? html`<${Icon} name="check" />` : html`<${Since} at=${alert.last_at} />`}</p>
     </div>
     <div class="popup-body">
       <p id="popup-who" class="popup-who">${who(alert)}</p>
       <p class="popup-where">${[alert.org_name, place(alert.location) ?? t("place.none"), alert.device_sn].filter(Boolean).map((part) => html`<span key=${part}>${joined(part)}</span>`)}</p>
-      <p class="popup-when">${clock(instant(alert.occurred_at))}
+      <p class="popup-when">${joined(clock(happenedAt(alert)), first(alert))}
         ${isLate(alert) && html` <span class="badge warn">${t("late", { span: span(lateness(alert)) })}</span>`}
         ${!alert.verified && html` <span class="badge warn">${t("unverified")}</span>`}</p>
       ${vitals.length > 0 && html`<ul class="popup-vitals">${vitals.map((name) => html`<li key=${name}>

@@ -3,11 +3,11 @@ import { html } from "./lib.js";
 import { emergencies, open } from "./alert-store.js";
 import { now } from "./clock.js";
 import { heardAt, isStale, link, lostAt, retryAt, retryNow } from "./connection.js";
-import { clock, span } from "./format.js";
+import { clock, instant, span } from "./format.js";
 import { count, t, toggleLanguage } from "./i18n.js";
 import { isDark, soundOn, toggleTheme } from "./prefs.js";
 import { PAGES, href, route } from "./router.js";
-import { caller, isCustomers, signOut } from "./session.js";
+import { caller, failure, isCustomers, signOut } from "./session.js";
 import { allow, blocked } from "./sound.js";
 import { helpOpen } from "./view-help.js";
 
@@ -15,6 +15,15 @@ import { minimized, restore } from "./view-popup.js";
 import { Icon } from "./view-parts.js";
 import { outdated } from "./version.js";
 import { Mark } from "./view-sign-in.js";
+
+// A sign-in that ends within this is said, milliseconds: time to get another link.
+const ENDING_MS = 30 * 60_000;
+
+// When the sign-in ends, by the server's clock, if that is soon; else 0.
+function endsAt() {
+  const at = caller.value?.expires_at ? instant(caller.value.expires_at) : 0;
+  return at - now.value <= ENDING_MS ? at : 0;
+}
 
 const waiting = () => open.value.filter((alert) => alert.state === "raised").length;
 
@@ -60,6 +69,9 @@ function Banners() {
     ${minimized.value > 0 && html`<div class="banner critical" role="status">
       <strong>${count("minimized", minimized.value)}</strong>
       <button type="button" onClick=${restore}>${t("minimized.show")}</button></div>`}
+    ${failure.value && html`<div class="banner sound refused"><span role="alert">${t(failure.value)} ${t("sign_in.stay")}</span>
+      <button type="button" onClick=${() => { failure.value = ""; }}>${t("close")}</button></div>`}
+    ${endsAt() > 0 && html`<div class="banner sound ending" role="status"><span>${t("sign_in.ends", { at: clock(endsAt(), Date.now(), false) })} <code>watchpost login-link</code></span></div>`}
     ${outdated.value && html`<div class="banner sound outdated"><span>${t("outdated")}</span>
       <button type="button" onClick=${() => location.reload()}>${t("outdated.reload")}</button></div>`}
     ${blocked.value && html`<div class="banner sound"><${Icon} name="muted" />

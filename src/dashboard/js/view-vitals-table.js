@@ -5,6 +5,7 @@ import { now } from "./clock.js";
 import { clock, instant, metric } from "./format.js";
 import { t } from "./i18n.js";
 import { useLoaded } from "./use-loaded.js";
+import { happenedAt } from "./view-alert-row.js";
 import { Ago } from "./view-parts.js";
 
 const ORDER = ["heart_rate", "blood_oxygen", "body_temperature", "blood_pressure_systolic", "blood_pressure_diastolic", "stress"];
@@ -67,7 +68,7 @@ export function VitalsTable({ alert }) {
   const then = alert.vitals ?? {};
   const names = ORDER.filter((name) => then[name] != null || values[name]);
   return html`${names.length === 0 ? html`<p class="dim">${t("vitals.none")}</p>` : html`<table class="vitals-table">
-    <thead><tr><th scope="col"><span class="heard">${t("vitals")}</span></th><th scope="col">${t("vitals.then")}<small>${clock(instant(alert.occurred_at))}</small></th>
+    <thead><tr><th scope="col"><span class="heard">${t("vitals")}</span></th><th scope="col">${t("vitals.then")}<small>${clock(happenedAt(alert))}</small></th>
       <th scope="col" class=${at && isOld(at) ? "old" : ""}>${t(at && isOld(at) ? "vitals.last" : "vitals.now")}<small>${at ? html`<${Measured} at=${at} />` : t("vitals.waiting")}</small></th></tr></thead>
     <tbody>${names.map((name) => html`<tr key=${name}><th scope="row">${t("metric." + name)}</th>
       <td>${metric(name, then[name])}</td><${Newest} name=${name} value=${values[name]} newestAt=${at} /></tr>`)}</tbody>

@@ -238,6 +238,7 @@ fn anew(change: AlertChange) -> AlertChange {
         alert_id,
         state: AlertState::Raised,
         count: 1,
+        occurred_at: change.alert.happened_at(),
         raised_at: change.at,
         acknowledged_at: None,
         acknowledged_by: None,
