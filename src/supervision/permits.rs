@@ -134,8 +134,8 @@ impl PermitPool {
         let since = now.saturating_duration_since(self.wait.began);
         // The first reading is not at step 0.
         let step = 1 + since.as_millis() as u64 / RESOLUTION.as_millis() as u64;
-        let last = self.wait.step.swap(step, Ordering::Relaxed);
-        if last != step {
+        // Whoever arrived before the last reading, and took long to be read, does not turn it back.
+        if self.wait.step.fetch_max(step, Ordering::Relaxed) < step {
             self.wait.too_long.store(self.oldest(now) > self.wait_max, Ordering::Relaxed);
         }
         self.wait.too_long.load(Ordering::Relaxed)
@@ -326,6 +326,20 @@ mod tests {
         assert_eq!(ask(Priority::CriticalBound, 5_000), Ok(()));
         drop(slow);
         assert_eq!(ask(Priority::Vitals, 5_020), Ok(()), "nothing waits any more");
+    }
+
+    #[test]
+    fn a_report_that_took_long_to_be_read_does_not_take_newer_ones_for_old() {
+        let pool = pool();
+        let begun = Instant::now();
+        let ask = |priority, ms: u64| {
+            pool.acquire_for(priority, 1, begun + Duration::from_millis(ms)).map_err(|_| ms)
+        };
+        let newer = [1_000, 1_010, 1_020].map(|ms| ask(Priority::CriticalBound, ms).expect("room"));
+        for ms in [990, 1_000, 1_005, 1_012, 100, 1_021] {
+            drop(ask(Priority::Vitals, ms).expect("nothing waits too long"));
+        }
+        drop(newer);
     }
 
     #[test]

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 pub const RESOLUTION: Duration = Duration::from_millis(RESOLUTION_MS);
 const RESOLUTION_MS: u64 = 8;
 const SLOTS: usize = 8192;
-/// An older thing counts as younger: it shares the slot of one that came a turn later.
-pub const AGE_MAX: Duration = Duration::from_millis(RESOLUTION_MS * (SLOTS as u64 - 1));
+/// So many steps are the past. The others are the future: whoever asks may have looked at the clock before
+/// something came, and what has just come must not count as what came a turn ago.
+const PAST: u64 = SLOTS as u64 / 2;
+/// What is older does not count, until its slot is the past again.
+pub const AGE_MAX: Duration = Duration::from_millis(RESOLUTION_MS * (PAST - 1));
 
 /// Counts things by when they came.
 #[derive(Debug)]
@@ -50,10 +53,11 @@ impl Ages {
         self.slots[usize::from(born.0)].fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Age of the oldest that has not gone, at most one step too low; zero if all have.
+    /// Age of the oldest that has not gone, at most one step too low; zero if all have. `now` may be up to
+    /// half a turn before things that have come.
     pub fn oldest(&self, now: Instant) -> Duration {
         let last = self.steps(now);
-        let first = last.saturating_sub(SLOTS as u64 - 1);
+        let first = last.saturating_sub(PAST - 1);
         let held = |step: &u64| self.slots[(step % SLOTS as u64) as usize].load(Ordering::Relaxed) > 0;
         (first..=last).find(held).map_or(Duration::ZERO, |step| {
             let came_by = self.began + RESOLUTION * u32::try_from(step + 1).unwrap_or(u32::MAX);
@@ -88,9 +92,20 @@ mod tests {
     }
 
     #[test]
+    fn what_has_just_come_is_not_old_to_one_who_looked_at_the_clock_before() {
+        let ages = Ages::default();
+        let now = ages.began + Duration::from_secs(100);
+        for later in [RESOLUTION, Duration::from_secs(3), Duration::from_secs(30)] {
+            let born = ages.come(now + later);
+            assert_eq!(ages.oldest(now), Duration::ZERO, "{later:?} later");
+            ages.go(born);
+        }
+    }
+
+    #[test]
     fn the_wheel_turns_many_times() {
         let ages = Ages::default();
-        let turn = AGE_MAX + RESOLUTION;
+        let turn = RESOLUTION * SLOTS as u32;
         let at = ages.began + turn * 7 + Duration::from_secs(1);
         let born = ages.come(at);
         assert!(ages.oldest(at + AGE_MAX) >= AGE_MAX - RESOLUTION);
