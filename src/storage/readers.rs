@@ -160,26 +160,24 @@ impl Readers {
             if standby.is_spooling() {
                 return file.read(query).await.map(mirrored);
             }
-            let late = tokio::time::sleep(ANSWER_WITHIN);
             let mut reading = std::pin::pin!(self.main.read(query.clone()));
-            let mut waiting = std::pin::pin!(standby.spooling());
-            let mut done = tokio::select! {
-                biased;
-                result = &mut reading => Some(result),
-                () = &mut waiting => None,
-                () = late => {
-                    // While nobody writes nobody else would find out.
-                    standby.doubt();
-                    None
+            let mut late = std::pin::pin!(tokio::time::sleep(ANSWER_WITHIN));
+            let mut is_late = false;
+            let done = loop {
+                tokio::select! {
+                    biased;
+                    result = &mut reading => break Some(result),
+                    () = standby.spooling() => break None,
+                    () = &mut late, if !is_late => {
+                        // While nobody writes nobody else would find out.
+                        standby.doubt();
+                        if urgent {
+                            break None;
+                        }
+                        is_late = true;
+                    }
                 }
             };
-            if done.is_none() && !urgent && !standby.is_spooling() {
-                done = tokio::select! {
-                    biased;
-                    result = reading => Some(result),
-                    () = waiting => None,
-                };
-            }
             match done {
                 // All connections are waiting for it.
                 Some(Err(StorageError::Busy)) if urgent => {}
