@@ -9,7 +9,7 @@ use super::auth::Authenticated;
 use super::credentials::random_hex;
 use super::error::{OUTAGE, Problem};
 use super::state::ApiState;
-use super::{body, paging};
+use super::{body, paging, pending};
 use crate::device::messages::Act;
 use crate::domain::alert::{ActError, ActionKind, Alert, AlertState, Cause, OperatorAction, Outcome};
 use crate::domain::ids::{AlertId, CustomerId, DeviceSn, RuleId};
@@ -132,8 +132,17 @@ pub async fn acknowledge(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let said: ActionBody = body::json(&state, &request, payload).await?;
-    act(&state, caller.0, &id, ActionKind::Acknowledge, said, None).await
+    let ActionBody { note, command_id } = body::json(&state, &request, payload).await?;
+    let said = Said { kind: ActionKind::Acknowledge, note, command_id, outcome: None };
+    let action = said.action(&caller.0, &id)?;
+    let done = perform(&state, &caller.0.scope, &action).await;
+    // While nothing can be stored, people still have to know who has it in hand.
+    match state.admission.outage.current() {
+        Some(outage) if done.as_ref().is_err_and(Problem::is_unavailable) => {
+            pending::acknowledge(&state, caller.0.scope, action, outage).await
+        }
+        _ => done.map(|alert| HttpResponse::Ok().json(alert)),
+    }
 }
 
 pub async fn comment(
@@ -143,11 +152,13 @@ pub async fn comment(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let said: ActionBody = body::json(&state, &request, payload).await?;
-    if said.note.as_deref().is_none_or(|note| note.trim().is_empty()) {
+    let ActionBody { note, command_id } = body::json(&state, &request, payload).await?;
+    if note.as_deref().is_none_or(|note| note.trim().is_empty()) {
         return Err(Problem::invalid("a comment needs a note"));
     }
-    act(&state, caller.0, &id, ActionKind::Comment, said, None).await
+    let said = Said { kind: ActionKind::Comment, note, command_id, outcome: None };
+    let alert = perform(&state, &caller.0.scope, &said.action(&caller.0, &id)?).await?;
+    Ok(HttpResponse::Ok().json(alert))
 }
 
 pub async fn resolve(
@@ -158,43 +169,56 @@ pub async fn resolve(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let ResolveBody { outcome, note, command_id } = body::json(&state, &request, payload).await?;
-    act(&state, caller.0, &id, ActionKind::Resolve, ActionBody { note, command_id }, outcome).await
+    let said = Said { kind: ActionKind::Resolve, note, command_id, outcome };
+    let alert = perform(&state, &caller.0.scope, &said.action(&caller.0, &id)?).await?;
+    Ok(HttpResponse::Ok().json(alert))
 }
 
-/// The device's shard decides; the answer comes after its commit.
-async fn act(
-    state: &ApiState,
-    caller: Caller,
-    id: &str,
+/// An action as it was asked for.
+struct Said {
     kind: ActionKind,
-    said: ActionBody,
+    note: Option<String>,
+    command_id: Option<String>,
     outcome: Option<Outcome>,
-) -> Result<HttpResponse, Problem> {
-    let alert_id: AlertId = id.parse().map_err(|_| Problem::not_found(WHAT))?;
-    let note = said.note.map(|note| text("note", note, NOTE_CHARS_MAX)).transpose()?;
-    let command_id = match said.command_id {
-        Some(id) => text("command_id", id, COMMAND_ID_CHARS_MAX)?,
-        None => random_hex::<16>()?.into(),
-    };
-    let actor = caller.name.as_str().into();
-    let action = OperatorAction { alert_id, kind, command_id: command_id.clone(), actor, note, outcome };
-    let stored = find(state, &caller.scope, alert_id).await?;
+}
+
+impl Said {
+    fn action(self, caller: &Caller, id: &str) -> Result<OperatorAction, Problem> {
+        let alert_id: AlertId = id.parse().map_err(|_| Problem::not_found(WHAT))?;
+        let note = self.note.map(|note| text("note", note, NOTE_CHARS_MAX)).transpose()?;
+        let command_id = match self.command_id {
+            Some(id) => text("command_id", id, COMMAND_ID_CHARS_MAX)?,
+            None => random_hex::<16>()?.into(),
+        };
+        let (kind, outcome, actor) = (self.kind, self.outcome, caller.name.as_str().into());
+        Ok(OperatorAction { alert_id, kind, command_id, actor, note, outcome, said_at: None })
+    }
+}
+
+/// The device's shard decides; the answer, the alert as it is then, comes after its commit.
+pub(super) async fn perform(
+    state: &ApiState,
+    scope: &Scope,
+    action: &OperatorAction,
+) -> Result<Alert, Problem> {
+    let alert_id = action.alert_id;
+    let stored = find(state, scope, alert_id).await?;
     if let Some(outage) = state.admission.outage.current() {
         let detail = format!("{outage}; the action cannot be stored now, send it again");
         return Err(Problem::unavailable(OUTAGE, detail)
             .retry_after_s(state.config.admission.retry_after_s)
-            .with("command_id", (*command_id).into()));
+            .with("command_id", (*action.command_id).into()));
     }
     let was_open = stored.state.is_open();
-    let mut refused = match decide(state, stored, &action).await? {
-        Ok(alert) => return Ok(HttpResponse::Ok().json(alert)),
+    let mut refused = match decide(state, stored, action).await? {
+        Ok(alert) => return Ok(alert),
         Err(refused) => refused,
     };
-    if kind == ActionKind::Comment && was_open && refused == ActError::NotOpen {
+    if action.kind == ActionKind::Comment && was_open && refused == ActError::NotOpen {
         // It was resolved between the look and the shard, which has forgotten it. It stays resolved.
-        let stored = find(state, &caller.scope, alert_id).await?;
-        refused = match decide(state, stored, &action).await? {
-            Ok(alert) => return Ok(HttpResponse::Ok().json(alert)),
+        let stored = find(state, scope, alert_id).await?;
+        refused = match decide(state, stored, action).await? {
+            Ok(alert) => return Ok(alert),
             Err(refused) => refused,
         };
     }
@@ -202,14 +226,14 @@ async fn act(
         return Err(not_stored());
     }
     // Refused because it has been done: by the same command, which is no conflict?
-    let (cause, transition) = (Cause::Action(command_id), kind.transition());
+    let (cause, transition) = (Cause::Action(action.command_id.clone()), action.kind.transition());
     let done = state.readers.read(move |conn| alerts::has_change(conn, alert_id, &cause, transition)).await?;
     let present = match refused {
         ActError::Illegal(illegal) if !done => *illegal.present,
-        _ => find(state, &caller.scope, alert_id).await?,
+        _ => find(state, scope, alert_id).await?,
     };
     match done {
-        true => Ok(HttpResponse::Ok().json(present)),
+        true => Ok(present),
         false => Err(Problem::illegal_transition(&present)),
     }
 }
@@ -241,7 +265,7 @@ fn not_stored() -> Problem {
     Problem::unavailable("not-stored", "the action was not stored; send it again")
 }
 
-async fn find(state: &ApiState, scope: &Scope, id: AlertId) -> Result<Alert, Problem> {
+pub(super) async fn find(state: &ApiState, scope: &Scope, id: AlertId) -> Result<Alert, Problem> {
     let scope = scope.clone();
     let found = state.readers.read(move |conn| alerts::get(conn, &scope, id)).await?;
     found.ok_or_else(|| not_found(state))

@@ -14,6 +14,7 @@ pub mod intake;
 pub mod observe;
 pub mod overview;
 pub mod paging;
+pub mod pending;
 pub mod post_events;
 pub mod quarantine;
 pub mod quarantine_desk;

@@ -15,6 +15,7 @@ use crate::ingest::ring_guard::RingGuard;
 use crate::rules::messages::ChangeRule;
 use crate::rules::set::Published;
 use crate::session::messages::{Epoch, Watermark};
+use crate::session::pending::PendingActions;
 use crate::session::revocations::Revocations;
 use crate::storage::database::Readers;
 use crate::supervision::clock::Clock;
@@ -39,6 +40,8 @@ pub struct ApiState {
     /// `None` unless `watch.ring_guard` is set.
     pub ring_guard: Option<RingGuard>,
     pub writer: WriterClient,
+    /// What is acknowledged while nothing can be stored.
+    pub pending: PendingActions,
     pub change_rule: Link<ChangeRule>,
     pub rules: Published,
     pub watermark: Watermark,

@@ -136,6 +136,7 @@ impl App {
             admission: pipeline.admission.clone(),
             ring_guard,
             writer: pipeline.writer.clone(),
+            pending: pipeline.registry.pending.clone(),
             change_rule: pipeline.change_rule.clone(),
             rules: pipeline.rules.clone(),
             watermark: pipeline.watermark.clone(),
@@ -236,6 +237,12 @@ impl App {
             // What was not flushed was not answered 200 either.
             tracing::error!(
                 "not everything was flushed within {shutdown_timeout:?}; its watches were told 503"
+            );
+        }
+        let lost = state.pending.list().len();
+        if lost > 0 {
+            tracing::error!(
+                "{lost} acknowledgements could not be stored; their alerts wait for somebody again"
             );
         }
         beat.abort();

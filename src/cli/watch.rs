@@ -13,7 +13,7 @@ use serde_json::json;
 use super::client::{CliError, Client, ServerArgs};
 use super::watch_line::{Said, line, printable};
 use crate::domain::alert::{Alert, Outcome, Transition};
-use crate::domain::ids::Offset;
+use crate::domain::ids::{AlertId, Offset};
 use crate::domain::rule::Severity;
 
 /// A snapshot of all open alerts is one frame.
@@ -94,6 +94,10 @@ enum Incoming {
         change: Change,
         alert: Box<Alert>,
     },
+    /// Acknowledged, and not stored yet.
+    Pending {
+        acknowledged: Vec<InHand>,
+    },
     Gap {
         from: Offset,
         to: Offset,
@@ -104,6 +108,12 @@ enum Incoming {
     },
     #[serde(other)]
     Other,
+}
+
+#[derive(Deserialize)]
+struct InHand {
+    alert_id: AlertId,
+    acknowledged_by: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -249,6 +259,12 @@ impl<W: Write> Watcher<'_, W> {
                 let (actor, note) = (actor.as_deref(), note.as_deref());
                 let said = Said { what: transition.name(), actor, note, outcome: *outcome };
                 self.say(&line(&alert, said, self.color))?;
+            }
+            Incoming::Pending { acknowledged } => {
+                for InHand { alert_id, acknowledged_by } in acknowledged {
+                    let who = acknowledged_by.as_deref().unwrap_or("somebody");
+                    self.say(&printable(&format!("not stored yet: {who} has [{alert_id}]")))?;
+                }
             }
             Incoming::Gap { from, to } => self.say(&format!("changes {from} to {to} were missed"))?,
             Incoming::Error { code, message } => {

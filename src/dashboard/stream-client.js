@@ -41,6 +41,7 @@ export function streamUrl(page = globalThis.location) {
  * - `hello`: the frame.
  * - `snapshot`: the frame, with `gap` (`{ from, to }`) if changes were missed that cannot be given one by one.
  * - `alert`: the frame. Never twice, always in order.
+ * - `pending`: the frame. With each `hello` and `snapshot` nothing is pending any more until this says so.
  * - `vitals`, `stats`, `gap`: the frames.
  * - `error`: `{ code, message }` of an error frame, for example of a filter that is refused.
  */
@@ -268,6 +269,7 @@ export class StreamClient {
         return this.#emit("gap", frame);
       case "vitals":
       case "stats":
+      case "pending":
         return this.#emit(frame.type, frame);
       case "error":
         this.#emit("error", { code: frame.code, message: frame.message });

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, Transition};
 use super::ids::AlertId;
+use super::time::UtcMillis;
 
 /// What an alert turned out to be, by whoever resolved it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,4 +78,6 @@ pub struct OperatorAction {
     pub note: Option<Box<str>>,
     /// Only where it resolves.
     pub outcome: Option<Outcome>,
+    /// When it was said, if it could not be stored at once.
+    pub said_at: Option<UtcMillis>,
 }

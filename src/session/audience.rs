@@ -9,6 +9,7 @@ use super::frames::Since;
 use super::interest::Interest;
 use super::live_log::{LiveLog, ReadFailure};
 use super::messages::VitalsUpdate;
+use super::pending::{Pending, PendingList};
 use super::registry::Limits;
 use super::ring::{Frame, LeftRing, Slice};
 use crate::domain::alert::LoggedChange;
@@ -44,6 +45,8 @@ struct Subscribed {
     replaying: bool,
     /// Waits for such a read.
     queued: bool,
+    /// What it knows as not stored yet is not empty.
+    knows_pending: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,7 @@ pub struct Audience {
     lately: BTreeSet<SessionId>,
     wanted: Option<ReplayRead>,
     pub(super) interest: Interest,
+    pending: PendingList,
     messages: Vec<(SessionId, ToSession)>,
 }
 
@@ -82,6 +86,7 @@ impl Audience {
             lately: BTreeSet::new(),
             wanted: None,
             interest: Interest::default(),
+            pending: PendingList::default(),
             messages: Vec::new(),
         }
     }
@@ -173,11 +178,20 @@ impl Audience {
             passed.set(cursor);
         }
         let written = cursor;
-        let subscribed =
-            Subscribed { serial, view, cursor, written, passed, parked: true, replaying, queued: false };
-        member.subscribed = Some(subscribed);
+        member.subscribed = Some(Subscribed {
+            serial,
+            view,
+            cursor,
+            written,
+            passed,
+            parked: true,
+            replaying,
+            queued: false,
+            knows_pending: false,
+        });
         if replaying {
-            return self.deliver(log, session);
+            self.deliver(log, session);
+            return self.tell_pending(session);
         }
         let gap = since.as_ref().map(|since| {
             let from = Some(since).filter(in_log).map_or(1, |since| since.offset + 1);
@@ -195,7 +209,35 @@ impl Audience {
         let alerts = log.open.select(&subscribed.view);
         let snapshot = Snapshot { gap, alerts, offset, truncated: log.open.is_truncated() };
         let message = ToSession::Snapshot { subscription: subscribed.serial, snapshot };
+        // A snapshot replaces everything that it knows.
+        subscribed.knows_pending = false;
         self.tell(session, message);
+        self.tell_pending(session);
+    }
+
+    /// What is acknowledged and not stored, as it is now.
+    pub fn pending(&mut self, list: PendingList) {
+        if Arc::ptr_eq(&self.pending, &list) {
+            return;
+        }
+        self.pending = list;
+        let ids: Vec<SessionId> = self.members.keys().copied().collect();
+        for id in ids {
+            self.tell_pending(id);
+        }
+    }
+
+    fn tell_pending(&mut self, session: SessionId) {
+        let Some(subscribed) = self.members.get_mut(&session).and_then(|member| member.subscribed.as_mut())
+        else {
+            return;
+        };
+        let shown = |pending: &&Arc<Pending>| subscribed.view.shows(&pending.alert);
+        let pending: Vec<Arc<Pending>> = self.pending.values().filter(shown).cloned().collect();
+        let knew = std::mem::replace(&mut subscribed.knows_pending, !pending.is_empty());
+        if knew || !pending.is_empty() {
+            self.tell(session, ToSession::Pending(pending));
+        }
     }
 
     /// The session has written everything that it was given.

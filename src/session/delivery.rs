@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::filter::Filter;
 use super::frames::Since;
 use super::messages::{Publish, VitalsUpdate};
+use super::pending::{Pending, PendingActions};
 use super::ring::Frame;
 use crate::domain::alert::Alert;
 use crate::domain::ids::Offset;
@@ -103,6 +104,8 @@ pub enum ToSession {
         cursor: Offset,
     },
     Vitals(Arc<VitalsUpdate>),
+    /// All acknowledgements that it may see and are not stored yet.
+    Pending(Vec<Arc<Pending>>),
     Close(Farewell),
 }
 
@@ -166,6 +169,7 @@ pub struct CloseAll {
 #[derive(Debug, Clone)]
 pub struct RegistryLinks {
     pub publish: Link<Publish>,
+    pub pending: PendingActions,
     pub join: Link<Join>,
     pub enter: Link<Enter>,
     pub subscribe: Link<Subscribe>,
@@ -180,6 +184,7 @@ impl RegistryLinks {
         const REGISTRY: &str = "session-registry";
         Self {
             publish: Link::new(REGISTRY, health.clone()),
+            pending: PendingActions::new(Link::new(REGISTRY, health.clone())),
             join: Link::new(REGISTRY, health.clone()),
             enter: Link::new(REGISTRY, health.clone()),
             subscribe: Link::new(REGISTRY, health.clone()),

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::filter::Filter;
 use super::messages::VitalsUpdate;
+use super::pending::{Pending, PendingFrame};
 use crate::domain::alert::{Alert, LoggedChange, Outcome, Transition};
 use crate::domain::ids::{DeviceSn, Offset};
 use crate::domain::time::UtcMillis;
@@ -95,6 +96,11 @@ pub enum ServerFrame<'a> {
         worn: bool,
         metrics: &'a Metrics,
     },
+    /// All acknowledgements that pass and are not stored yet; those of the frame before that are missing
+    /// are stored, or will never be.
+    Pending {
+        acknowledged: &'a [PendingFrame<'a>],
+    },
     /// What the server is doing.
     Stats {
         at: UtcMillis,
@@ -119,6 +125,13 @@ impl ServerFrame<'_> {
     pub fn text(&self) -> ByteString {
         to_text(self)
     }
+}
+
+/// The `pending` frame.
+pub fn pending_text(pending: &[Arc<Pending>]) -> ByteString {
+    let acknowledged: Vec<PendingFrame<'_>> =
+        pending.iter().map(|pending| PendingFrame::from(&**pending)).collect();
+    ServerFrame::Pending { acknowledged: &acknowledged }.text()
 }
 
 impl<'a> From<&'a VitalsUpdate> for ServerFrame<'a> {

@@ -18,6 +18,7 @@ pub mod live_log;
 pub mod messages;
 pub mod open_alerts;
 pub mod outbound;
+pub mod pending;
 pub mod registry;
 pub mod registry_actor;
 pub mod revocations;

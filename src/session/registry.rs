@@ -10,6 +10,7 @@ use super::interest::Interest;
 use super::live_log::{LiveLog, LogRead, ReadFailure};
 use super::messages::VitalsUpdate;
 use super::open_alerts::OpenCounts;
+use super::pending::PendingList;
 use crate::config::SessionConfig;
 use crate::domain::alert::LoggedChange;
 use crate::domain::ids::Offset;
@@ -159,6 +160,11 @@ impl Registry {
 
     pub fn leave(&mut self, session: SessionId) {
         self.audience.leave(session);
+    }
+
+    /// What is acknowledged and not stored, as it is now; called with every message.
+    pub fn pending(&mut self, list: PendingList) {
+        self.audience.pending(list);
     }
 
     pub fn vitals(&mut self, update: VitalsUpdate) {

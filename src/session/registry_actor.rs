@@ -14,6 +14,7 @@ use super::delivery::{
 };
 use super::live_log::{LogRead, ReadFailure};
 use super::messages::{Epoch, Publish, VitalsInterest, Watermark};
+use super::pending::{PendingActions, PendingChanged};
 use super::registry::{Effect, Limits, Registry};
 use crate::config::SessionConfig;
 use crate::domain::ids::Offset;
@@ -36,13 +37,15 @@ pub struct RegistryDeps {
 
 /// Owns open alerts, recent changes and subscriptions.
 ///
-/// Receives: `Publish` (writer), `Join`, `Enter`, `Subscribe`, `Pull`, `Leave` (sessions), `CloseAll` (app).
+/// Receives: `Publish` (writer), `PendingChanged` (doors), `Join`, `Enter`, `Subscribe`, `Pull`, `Leave`
+/// (sessions), `CloseAll` (app).
 /// Sends: `ToSession`, at most one hand-over outstanding per session. Bound: the ring, the number
 /// of sessions, and the writer's limit on hand-overs. On restart: reads everything anew; all
 /// sessions see the end of their channel, close with 1012, and their clients resume by offset.
 pub struct SessionRegistry {
     core: Registry,
     sessions: HashMap<SessionId, mpsc::UnboundedSender<ToSession>>,
+    pending: PendingActions,
     /// Shutting down: nobody is let in.
     closing: bool,
     /// Of the log that the core has read.
@@ -53,20 +56,23 @@ pub struct SessionRegistry {
 }
 
 impl SessionRegistry {
-    pub fn new(deps: RegistryDeps) -> Self {
+    pub fn new(deps: RegistryDeps, pending: PendingActions) -> Self {
         let open_alerts = deps.metrics.open_alert_gauges();
         // There from the start: the first of a kind may come after hours.
         for kind in ["load", "catch_up", "refill", "replay"] {
             drop(deps.metrics.registry_reads.get_or_create(&KindLabels { kind }));
         }
         let epoch = deps.epoch.get();
-        Self { core: Self::fresh(&deps), epoch, sessions: HashMap::new(), closing: false, open_alerts, deps }
+        let (core, sessions) = (Self::fresh(&deps), HashMap::new());
+        Self { core, epoch, sessions, pending, closing: false, open_alerts, deps }
     }
 
     /// Starts it on `arbiter` under a supervisor and points the links at it: the factory.
     pub fn start(deps: RegistryDeps, links: &RegistryLinks, arbiter: &ArbiterHandle) {
-        let addr = Supervisor::start_in_arbiter(arbiter, move |_| SessionRegistry::new(deps));
+        let pending = links.pending.clone();
+        let addr = Supervisor::start_in_arbiter(arbiter, move |_| SessionRegistry::new(deps, pending));
         links.publish.point_to(&addr);
+        links.pending.changed().point_to(&addr);
         links.join.point_to(&addr);
         links.enter.point_to(&addr);
         links.subscribe.point_to(&addr);
@@ -95,6 +101,9 @@ impl SessionRegistry {
         }
         let (committed, now) = (self.deps.watermark.get(), Instant::now());
         step(&mut self.core, committed, now);
+        let pending = self.pending.list();
+        self.deps.metrics.pending_acknowledgements.set(pending.len() as i64);
+        self.core.pending(pending);
         self.core.observe(committed, now);
         self.carry_out(ctx);
         if let Some(devices) = self.core.interest().take_changed() {
@@ -245,6 +254,14 @@ impl Handler<Publish> for SessionRegistry {
                 vitals.into_iter().for_each(|update| core.vitals(update));
             });
         });
+    }
+}
+
+impl Handler<PendingChanged> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, _: PendingChanged, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| actor.step(ctx, |_, _, _| ()));
     }
 }
 

@@ -146,6 +146,7 @@ pub(super) fn rebase(mut open: Alert, change: &AlertChange) -> Option<AlertChang
                         actor: actor.clone(),
                         note: change.note.clone(),
                         outcome: change.outcome(),
+                        said_at: None,
                     };
                     open.act(&action, change.at).ok()
                 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::domain::time::UtcMillis;
 
@@ -55,6 +56,7 @@ struct Inner {
     /// 0, or the kind: asked for every report.
     kind: AtomicU8,
     current: Mutex<Option<Current>>,
+    ended: Notify,
 }
 
 impl Outage {
@@ -102,7 +104,20 @@ impl Outage {
         self.current()?;
         let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.kind.store(0, Ordering::Release);
+        self.0.ended.notify_waiters();
         current.take().map(|current| now.saturating_duration_since(current.begun))
+    }
+
+    /// Resolves when the database takes writes.
+    pub async fn over(&self) {
+        loop {
+            // Before the look: an end in between is not missed.
+            let ended = self.0.ended.notified();
+            if self.current().is_none() {
+                return;
+            }
+            ended.await;
+        }
     }
 }
 

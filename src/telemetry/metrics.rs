@@ -125,6 +125,8 @@ metrics! {
     given_up_reports: Counter = Counter::default(), "given_up_reports", None;
     /// 1 while the database takes no writes (disk full, disk errors), else 0.
     storage_outage: Gauge = Gauge::default(), "storage_outage", None;
+    /// Acknowledgements that wait for the database to take writes again.
+    pending_acknowledgements: Gauge = Gauge::default(), "pending_acknowledgements", None;
     /// 1 while batches go into the spool because PostgreSQL is away or slow, else 0.
     spooling: Gauge = Gauge::default(), "spooling", None;
     /// Lines of the spool that PostgreSQL does not have yet.

@@ -1,8 +1,9 @@
 //! Two people at two screens.
 
 use serde_json::{Value, json};
+use testkit::disk::{Disk, Fault};
 
-use super::scene::Scene;
+use super::scene::{Scene, sos};
 
 #[test]
 fn of_two_operators_one_is_first_and_the_other_is_told_who() {
@@ -31,4 +32,50 @@ fn of_two_operators_one_is_first_and_the_other_is_told_who() {
     assert_eq!(stored["acknowledged_by"], "ann");
     let acknowledged = stored["changes"].as_array().expect("changes").iter();
     assert_eq!(acknowledged.filter(|change| change["transition"] == "acknowledged").count(), 1);
+}
+
+#[test]
+fn while_the_disk_is_full_everybody_sees_who_has_an_alert_and_that_it_is_not_stored() {
+    let disk = Disk::below("watchpost.db");
+    let scene = Scene::start_on(&disk);
+    let (ann, bob) = (scene.token_of("ann"), scene.token_of("bob"));
+    let (ann, bob) = (scene.operator_as(&ann), scene.operator_as(&bob));
+    let alert = scene.sos("W1");
+    ann.until_seen("dialog.popup[data-armed]");
+    bob.until_seen("dialog.popup[data-armed]");
+    disk.begin(Fault::Full);
+    // A report that cannot be stored lets the server know.
+    let (status, _) = scene.rest("POST /upload_common_event", &sos("W2"));
+    assert_eq!(status, 503);
+
+    ann.press("a");
+    for page in [&ann, &bob] {
+        page.until_seen("dialog.popup.taken .badge.warn");
+        let told = page.text("dialog.popup");
+        assert!(told.contains("ann has it") && told.contains("not stored yet"), "{told}");
+    }
+    ann.picture("not-stored-popup");
+    ann.press("Enter");
+    ann.until_gone("dialog.popup");
+    // Whoever comes later sees it too.
+    bob.reload();
+    bob.until_live();
+    let row = format!(".alert.acknowledged[data-alert='{alert}'] .taken");
+    for page in [&ann, &bob] {
+        page.until_seen(&row);
+        assert!(page.text(&row).contains("not stored yet"), "{}", page.text(&row));
+    }
+    bob.picture("not-stored-list");
+    let (_, stored) = scene.rest(&format!("GET /api/v1/alerts/{alert}"), &Value::Null);
+    assert_eq!(stored["state"], "raised", "what is stored is what is read");
+
+    disk.end(Fault::Full);
+    for page in [&ann, &bob] {
+        page.until(
+            "it is stored",
+            &format!("!document.querySelector(\"{row}\").textContent.includes('not stored')"),
+        );
+    }
+    let (_, stored) = scene.rest(&format!("GET /api/v1/alerts/{alert}"), &Value::Null);
+    assert_eq!(stored["acknowledged_by"], "ann");
 }

@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::disk::Disk;
 use testkit::process::{Process, admin_token, connect, request, request_as};
 
 use super::cdp::Browser;
@@ -28,18 +30,23 @@ const CUT_SHORT: &str = "Connection closed before receiving a handshake response
 
 impl Scene {
     pub fn start() -> Self {
-        Self::begin(&[], None)
+        Self::begin(|dir| Process::start_with(dir, &[]), None)
     }
 
     /// With map tiles from `{origin}/tiles`.
     pub fn start_with_tiles(origin: &str) -> Self {
         let setting = format!("dashboard.tile_url={origin}/tiles/{{z}}/{{x}}/{{y}}.png");
-        Self::begin(&[&setting], Some(origin.to_owned()))
+        Self::begin(|dir| Process::start_with(dir, &[&setting]), Some(origin.to_owned()))
     }
 
-    fn begin(settings: &[&str], tiles: Option<String>) -> Self {
+    /// On a disk that can be made to fail.
+    pub fn start_on(disk: &Disk) -> Self {
+        Self::begin(|dir| disk.start(dir, &[]), None)
+    }
+
+    fn begin(start: impl FnOnce(&Path) -> Process, tiles: Option<String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let server = Process::start_with(dir.path(), settings);
+        let server = start(dir.path());
         let token = admin_token(dir.path());
         let browser = Rc::new(RefCell::new(Browser::start()));
         let (addr, watch) = (server.addr, RefCell::new(None));

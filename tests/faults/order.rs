@@ -31,6 +31,7 @@ fn an_operators_resolve_does_not_overtake_a_waiting_repeat() {
         actor: "ann".into(),
         note: None,
         outcome: None,
+        said_at: None,
     };
     let (reply, _answer) = oneshot::channel();
     bench.shard.act(Act { device_sn: sn("A"), action, resolved: None, reply }, bench.now);

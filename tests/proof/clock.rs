@@ -10,12 +10,11 @@ use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 use testkit::DEADLINE;
 use testkit::dashboard::{Dashboard, assert_told_the_log};
+use testkit::preload;
 use testkit::process::{Process, admin_token, connect, pass, request};
 use testkit::scale::{count, figure, spread};
 use testkit::traffic::{Traffic, bind};
 use testkit::truth::File;
-
-use super::preload;
 
 const WATCHES: [&str; 3] = ["W0", "W1", "W2"];
 const HOUR_S: i64 = 3_600;

@@ -9,8 +9,6 @@ mod images;
 mod outage;
 #[path = "disk/power.rs"]
 mod power;
-#[path = "disk/shim.rs"]
-mod shim;
 #[cfg(feature = "postgres")]
 #[path = "disk/spool.rs"]
 mod spool;

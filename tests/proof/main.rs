@@ -25,7 +25,6 @@ mod pg_readers;
 mod pg_scene;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod preload;
 mod shutdown;
 mod simulation;
 #[cfg(feature = "postgres")]

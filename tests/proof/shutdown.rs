@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use testkit::DEADLINE;
 use testkit::dashboard::{Dashboard, assert_told_the_log};
+use testkit::preload;
 use testkit::process::{Process, Starting, admin_token, connect, request};
 use testkit::scale::{count, figure};
 use testkit::truth::File;
-
-use super::preload;
 
 const EVENTS: &str = "POST /upload_common_event";
 const THREADS: usize = 6;

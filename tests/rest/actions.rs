@@ -1,10 +1,15 @@
 //! Alerts over HTTP: lists, one, and what operators do.
 
+use std::time::Instant;
+
 use actix_web::http::StatusCode;
 use serde_json::{Value, json};
+use watchpost::supervision::outage::OutageKind;
 
 use super::rows::{insert_alert, insert_event};
 use super::server::{ADMIN, Server};
+use super::store::NOW;
+use crate::support::eventually;
 
 #[actix_web::test]
 async fn an_action_is_done_once_and_the_same_command_again_is_no_conflict() {
@@ -83,5 +88,48 @@ async fn cursors_lead_through_a_whole_list() {
     assert_eq!(severe.body["items"].as_array().map(Vec::len), Some(7));
     let wrong = server.get(ADMIN, "/api/v1/alerts?severity=bad").await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    server.stop().await;
+}
+
+#[actix_web::test]
+async fn while_nothing_can_be_stored_an_acknowledgement_is_taken_in_memory_and_stored_afterwards() {
+    let server = Server::start().await;
+    server.add_token("ann", "wpt_ann", Some("1"));
+    server.add_token("eve", "wpt_eve", Some("2"));
+    let id = server.with_store(|store| insert_alert(&mut store.conn, 1_000, 1, "D", "1"));
+    let path = |action: &str| format!("/api/v1/alerts/{id}/{action}");
+    let outage = server.state.admission.outage.clone();
+    outage.begin(OutageKind::DiskFull, "test".into(), NOW, Instant::now());
+
+    let command = json!({ "command_id": "c1", "note": "on my way" });
+    for _ in 0..2 {
+        let taken = server.post("wpt_ann", &path("acknowledge"), command.clone()).await;
+        assert_eq!((taken.status, &taken.body["stored"]), (StatusCode::ACCEPTED, &json!(false)));
+        assert_eq!(
+            (&taken.body["state"], &taken.body["acknowledged_by"]),
+            (&json!("acknowledged"), &json!("ann"))
+        );
+        assert_eq!(taken.body["command_id"], "c1");
+    }
+    let second = server.post(ADMIN, &path("acknowledge"), json!({})).await;
+    assert_eq!(
+        (second.status, &second.body["present"]["acknowledged_by"]),
+        (StatusCode::CONFLICT, &json!("ann"))
+    );
+    assert_eq!(server.post("wpt_eve", &path("acknowledge"), json!({})).await.status, StatusCode::NOT_FOUND);
+    for (action, body) in [("comment", json!({ "note": "x" })), ("resolve", json!({}))] {
+        let refused = server.post(ADMIN, &path(action), body).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.text);
+    }
+    let shown = server.get("wpt_ann", &format!("/api/v1/alerts/{id}")).await;
+    assert_eq!(shown.body["state"], "raised", "what is stored is what is read");
+    assert_eq!(server.state.pending.list().len(), 1);
+
+    outage.end(Instant::now());
+    let gone = || async { server.state.pending.list().is_empty().then_some(()) };
+    eventually("it is stored", gone).await;
+    let shown = server.get("wpt_ann", &format!("/api/v1/alerts/{id}")).await;
+    assert_eq!(shown.body["acknowledged_by"], "ann");
+    assert_eq!(shown.body["changes"].as_array().map(Vec::len), Some(2));
     server.stop().await;
 }

@@ -29,6 +29,7 @@ use watchpost::ingest::router::{Router, ShardLinks};
 use watchpost::rules::messages::{ChangeRule, RuleChange};
 use watchpost::rules::set::RuleSet;
 use watchpost::session::messages::Watermark;
+use watchpost::session::pending::PendingActions;
 use watchpost::session::revocations::Revocations;
 use watchpost::storage::alerts;
 use watchpost::storage::command::{Command, CommandReply, NewToken, TokenKind};
@@ -140,6 +141,7 @@ impl Server {
             zone: config.time_zone().expect("a zone"),
             readers: Readers::open(&database, &config.storage).expect("readers"),
             writer: WriterClient::new(writer(storage.clone()), config.writer.commands_max),
+            pending: PendingActions::new(Link::to_fn("pending", |_| {})),
             change_rule: change_rule(storage),
             config: Arc::new(config),
             clock,

@@ -20,5 +20,5 @@ fn the_client_module_misses_nothing_and_gives_nothing_twice() {
     let ran = ran.expect("node, from Debian's package nodejs; ./tests/run installs it");
     let printed = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "{printed}\n{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(printed.contains("# pass 18"), "{printed}");
+    assert!(printed.contains("# pass 19"), "{printed}");
 }

@@ -6,6 +6,7 @@ mod ended;
 mod history;
 mod javascript;
 mod model;
+mod pending;
 mod reconnects;
 mod replaced;
 mod server;

@@ -136,7 +136,7 @@ impl Line {
                 screen.line.push_back(OnTheWay::Written { serial: subscription, cursor });
             }
             ToSession::Close(_) => self.hang_up_session(session),
-            ToSession::Vitals(_) => unreachable!("nobody asked"),
+            ToSession::Vitals(_) | ToSession::Pending(_) => unreachable!("nobody asked"),
         }
     }
 

@@ -402,6 +402,22 @@ test("what was shown of another database or of another filter confirms nothing",
   assert.deepEqual(world.socket.take("shown"), [{ type: "shown", offset: 3 }]);
 });
 
+test("what is pending is passed on as it comes", () => {
+  const world = new World();
+  const stream = new StreamClient({ url: "ws://x", platform: world.platform() });
+  const seen = [];
+  stream.on("pending", (frame) => seen.push(frame.acknowledged.length));
+  stream.start();
+  const socket = world.sockets[0];
+  socket.open();
+  socket.tell({ type: "hello", session: "s", epoch: "e", offset: 1, server_time: "t" });
+  socket.tell({ type: "snapshot", id: "1", offset: 1, alerts: [] });
+  socket.tell({ type: "pending", acknowledged: [{ alert_id: "1", acknowledged_by: "ann", acknowledged_at: "t" }] });
+  socket.tell({ type: "pending", acknowledged: [] });
+  assert.deepEqual(seen, [1, 0]);
+  stream.stop();
+});
+
 test("a listener that throws costs the others nothing", () => {
   const world = new World();
   const reported = [];

@@ -14,7 +14,7 @@ const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
 // What is under way, by what it is: the same once more, by a second click or key, is not a second command.
 const underWay = new Map();
 
-// Answers `{done: true}`, or `{done: false, text, first}` with who was first.
+// Answers `{done: true}`, with a `text` if it is not stored yet, or `{done: false, text, first}` with who was first.
 export function act(alertId, verb, body = {}) {
   const key = JSON.stringify([alertId, verb, body]);
   if (!underWay.has(key)) underWay.set(key, send(alertId, verb, body).finally(() => underWay.delete(key)));
@@ -27,6 +27,8 @@ async function send(alertId, verb, body) {
   for (let attempt = 1; ; attempt += 1) {
     try {
       const alert = await api("POST", path, command);
+      // The stream tells who has said what is not stored.
+      if (alert?.stored === false) return { done: true, text: t("act.not_stored") };
       if (alert?.alert_id) answered(alert);
       return { done: true };
     } catch (error) {

@@ -8,6 +8,8 @@ const RECENT_MAX = 500;
 const UNPAINTED_MS = 120;
 
 const alerts = new Map();
+// What people have acknowledged while the server cannot store: `acknowledged_by` and `acknowledged_at`, by alert.
+let unstored = new Map();
 const revision = signal(0);
 export const truncated = signal(false);
 // False until the first snapshot.
@@ -32,6 +34,7 @@ let scheduled = false;
 export function snapshot(frame) {
   waiting = [];
   alerts.clear();
+  unstored = new Map();
   for (const alert of frame.alerts) alerts.set(alert.alert_id, alert);
   truncated.value = frame.truncated === true;
   known.value = true;
@@ -68,6 +71,19 @@ function take() {
   for (const listener of listeners) listener(frames);
 }
 
+// Everything that is acknowledged and not stored yet.
+export function pending(acknowledged) {
+  if (unstored.size === 0 && acknowledged.length === 0) return;
+  unstored = new Map(acknowledged.map(({ alert_id, ...said }) => [alert_id, said]));
+  revision.value += 1;
+}
+
+// As people see it: somebody has it in hand, whether that is stored or not.
+function seen(alert) {
+  const said = alert?.state === "raised" ? unstored.get(alert.alert_id) : undefined;
+  return said ? { ...alert, ...said, state: "acknowledged", not_stored: true } : alert;
+}
+
 // An answer to an action may be here before the stream brings the change.
 export function answered(alert) {
   const held = alerts.get(alert.alert_id);
@@ -79,6 +95,7 @@ export function answered(alert) {
 
 export function forget() {
   alerts.clear();
+  unstored = new Map();
   waiting = [];
   recent.length = 0;
   known.value = false;
@@ -86,7 +103,7 @@ export function forget() {
   revision.value += 1;
 }
 
-export const find = (id) => (revision.value, alerts.get(id));
+export const find = (id) => (revision.value, seen(alerts.get(id)));
 
 const rank = (alert) => RANKS.indexOf(alert.severity);
 const waits = (alert) => (alert.state === "raised" ? 0 : 1);
@@ -94,7 +111,7 @@ const waits = (alert) => (alert.state === "raised" ? 0 : 1);
 // Those that wait for someone first, then the worst, then the newest.
 export const open = computed(() => {
   revision.value;
-  return [...alerts.values()].sort((a, b) =>
+  return [...alerts.values()].map(seen).sort((a, b) =>
     waits(a) - waits(b) || rank(a) - rank(b) || (a.raised_at < b.raised_at ? 1 : a.raised_at > b.raised_at ? -1 : 0));
 });
 

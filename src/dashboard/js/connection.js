@@ -41,10 +41,12 @@ export function start(onSignedOut) {
   stream.on("state", (change) => follow(change, onSignedOut));
   stream.on("hello", (frame) => {
     serverSaid(frame.server_time);
+    store.pending([]);
     epoch.value = frame.epoch;
   });
   stream.on("snapshot", store.snapshot);
   stream.on("alert", store.changed);
+  stream.on("pending", (frame) => store.pending(frame.acknowledged));
   stream.on("stats", (frame) => { stats.value = frame; });
   stream.start();
 }

@@ -113,6 +113,8 @@ export default {
   "resolve.note": "Note", "comment.note": "Comment",
   "draft.kept": "Not sent yet: written at {at}.", "draft.discard": "Discard",
   "act.done": "Done.",
+  "act.not_stored": "Every screen shows that you have it. It is not stored yet: the server's disk takes nothing. It will be when it can.",
+  not_stored: "not stored yet", "not_stored.why": "The server's disk takes nothing. If the server is restarted before it does, the alert waits for somebody again.",
   "act.first_acknowledged": "{name} was first: acknowledged at {at}. You need do nothing.",
   "act.first_resolved": "{name} was first: resolved at {at}. You need do nothing.",
   "act.too_late": "Somebody was first.",

@@ -113,6 +113,8 @@ export default {
   "resolve.note": "说明", "comment.note": "备注",
   "draft.kept": "尚未发送：写于 {at}。", "draft.discard": "丢弃",
   "act.done": "已完成。",
+  "act.not_stored": "所有屏幕都已显示由您处理，但尚未保存：服务器磁盘无法写入。恢复后将自动保存。",
+  not_stored: "尚未保存", "not_stored.why": "服务器磁盘无法写入。若服务器在恢复之前重启，此告警将重新等待处理。",
   "act.first_acknowledged": "{name} 已在 {at} 接警，您无需处理。",
   "act.first_resolved": "{name} 已在 {at} 结案，您无需处理。",
   "act.too_late": "已有人处理。",

@@ -12,7 +12,7 @@ import { href } from "./router.js";
 import { caller } from "./session.js";
 import { Timeline } from "./view-timeline.js";
 import { VitalsTable } from "./view-vitals-table.js";
-import { Acknowledge, first, happenedAt, isLate, lateness } from "./view-alert-row.js";
+import { Acknowledge, first, happenedAt, isLate, lateness, NotStored } from "./view-alert-row.js";
 import { Ago, Failed, Icon, Severity, Since } from "./view-parts.js";
 
 const OUTCOMES = ["helped", "false_alarm", "test", "other"];
@@ -31,8 +31,8 @@ export function focusNote(verb) {
 
 export async function quickAcknowledge(id) {
   const result = await act(id, "acknowledge");
-  announce(result.done ? t("act.done") : result.text);
-  document.querySelector("[data-told]")?.replaceChildren(result.done ? "" : result.text);
+  announce(result.text ?? t("act.done"));
+  document.querySelector("[data-told]")?.replaceChildren(result.text ?? "");
 }
 
 function useAlert(id, held) {
@@ -83,7 +83,7 @@ function Facts({ alert }) {
     <${Field} name=${t("field.rule")}>${alert.rule_name}${alert.count > 1 && html` · ${times(alert.count)}, ${t("field.last")} <${Ago} at=${alert.last_at} />`}<//>
     ${alert.value && alert.value !== alert.device_sn && html`<${Field} name=${t("field.value")}><span class="raw">${alert.value}</span><//>`}
     <${Field} name=${t("field.who")}>${alert.resolved_by ? t("by.resolved", { name: alert.resolved_by })
-      : alert.acknowledged_by ? html`${t("by.acknowledged", { name: alert.acknowledged_by })} · <${Ago} at=${alert.acknowledged_at} />`
+      : alert.acknowledged_by ? html`${t("by.acknowledged", { name: alert.acknowledged_by })} · <${Ago} at=${alert.acknowledged_at} /> <${NotStored} alert=${alert} />`
         : html`<strong class="nobody">${t("nobody")} · <${Since} at=${alert.last_at} /></strong>`}<//>
   </dl>`;
 }

@@ -36,13 +36,16 @@ export function Acknowledge({ id, big }) {
     event.stopPropagation();
     setState({ busy: true, text: "" });
     const result = await act(id, "acknowledge");
-    setState({ busy: false, text: result.done ? "" : result.text });
+    setState({ busy: false, text: result.text ?? "" });
   };
   return html`<${Fragment}>
     <button type="button" class=${big ? "primary big" : "primary"} disabled=${state.busy} onClick=${click}>${t("acknowledge")}</button>
     ${state.text && html`<p class="told" role="status">${state.text}</p>`}
   <//>`;
 }
+
+// Somebody has it in hand, and the server could not store that yet.
+export const NotStored = ({ alert }) => alert.not_stored ? html`<span class="badge warn" title=${t("not_stored.why")}>${t("not_stored")}</span>` : null;
 
 function Facts({ alert }) {
   return html`<p class="facts">
@@ -89,7 +92,7 @@ export class AlertRow extends Component {
         <${Facts} alert=${alert} />
         ${big && vitals.length > 0 && html`<p class="vitals">${vitals.map((name) => html`
           <span key=${name}><small>${t("metric." + name)}</small> ${metric(name, alert.vitals[name])}</span>`)}</p>`}
-        ${alert.state === "acknowledged" && html`<p class="taken"><${Icon} name="check" />${t("by.acknowledged", { name: alert.acknowledged_by ?? "–" })}</p>`}
+        ${alert.state === "acknowledged" && html`<p class="taken"><${Icon} name="check" />${t("by.acknowledged", { name: alert.acknowledged_by ?? "–" })} <${NotStored} alert=${alert} /></p>`}
       </a>
       ${alert.state === "raised" && html`<div class="act"><${Acknowledge} id=${alert.alert_id} big=${big} /></div>`}
     </li>`;

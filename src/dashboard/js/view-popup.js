@@ -11,7 +11,7 @@ import { go } from "./router.js";
 import { state as signedIn } from "./session.js";
 import { look } from "./shown.js";
 import { blocked } from "./sound.js";
-import { first, happenedAt, isLate, lateness } from "./view-alert-row.js";
+import { first, happenedAt, isLate, lateness, NotStored } from "./view-alert-row.js";
 import { Icon, Since } from "./view-parts.js";
 
 // A key that was meant for what was there before must not acknowledge, milliseconds.
@@ -75,7 +75,8 @@ function Box({ id }) {
     if (state.busy) return;
     setState({ busy: true, text: "" });
     const result = await act(id, "acknowledge");
-    if (result.done) return next();
+    if (result.done && !result.text) return next();
+    // Not stored yet: it stays until that has been read.
     setState({ busy: false, text: result.text });
     return undefined;
   };
@@ -167,7 +168,7 @@ function Box({ id }) {
       ${isStale.value && html`<p class="notice">${t("popup.stale")}</p>`}
       ${blocked.value && html`<p class="notice muted"><${Icon} name="muted" /> ${t("sound.blocked")}</p>`}
       ${taken && html`<p class="popup-taken" role="status">${alert.resolved_by ? t("by.resolved", { name: alert.resolved_by })
-        : alert.acknowledged_by ? t("by.acknowledged", { name: alert.acknowledged_by }) : t("state.resolved")}</p>`}
+        : alert.acknowledged_by ? html`${t("by.acknowledged", { name: alert.acknowledged_by })} <${NotStored} alert=${alert} />` : t("state.resolved")}</p>`}
       ${state.text && html`<p class="told" role="alert">${state.text}</p>`}
     </div>
     <div class="popup-foot">

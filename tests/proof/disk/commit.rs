@@ -1,8 +1,7 @@
 //! Which sync a commit is: one that does not make the file system write the log's times as well.
 
+use testkit::preload;
 use testkit::process::{Process, connect, request};
-
-use crate::preload;
 
 #[test]
 fn a_commit_syncs_the_bytes_of_the_log_and_not_its_times() {

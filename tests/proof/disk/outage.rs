@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testkit::DEADLINE;
 use testkit::dashboard::{Dashboard, assert_told_the_log};
+use testkit::disk::{Disk, Fault};
 use testkit::process::{admin_token, connect, pass, request, request_as};
 use testkit::scale::{count, figure};
 use testkit::traffic::Traffic;
 use testkit::truth::File;
-
-use super::shim::{Disk, Fault};
 
 const EVENTS: &str = "POST /upload_common_event";
 /// What comes in while nothing can be written is refused without waiting for a transaction. Half of the
@@ -60,8 +59,9 @@ fn get(addr: SocketAddr, token: &str, path: &str) -> Value {
     serde_json::from_str(&body).expect("JSON")
 }
 
-/// What a server says and does while its disk takes nothing.
-fn look_around(addr: SocketAddr, token: &str, kind: &str, words: &str) {
+/// What a server says and does while its disk takes nothing. The alert that was acknowledged nevertheless, if
+/// the operator has left one.
+fn look_around(addr: SocketAddr, token: &str, kind: &str, words: &str) -> Option<String> {
     for number in 0..REFUSALS {
         let begun = Instant::now();
         let answer = raw(addr, &format!(r#"{{"eventType":"SOS_EVENT","deviceSn":"REFUSED-{number}"}}"#));
@@ -72,19 +72,56 @@ fn look_around(addr: SocketAddr, token: &str, kind: &str, words: &str) {
     let system = get(addr, token, "/api/v1/system");
     assert_eq!(system["database"]["outage"]["kind"], kind, "{system}");
     assert_eq!(system["ready"], true, "it goes on serving screens");
-    let open = get(addr, token, "/api/v1/alerts?open=true&limit=1");
-    let alert = open["items"][0]["alert_id"].as_str().expect("an open alert").to_owned();
+    let raised = get(addr, token, "/api/v1/alerts?state=raised&limit=100");
     let mut stream = connect(addr).expect("a connection");
-    let head = format!("POST /api/v1/alerts/{alert}/acknowledge");
+    // Somebody else may have one in hand already.
+    let mut acknowledge = |alert: &Value| {
+        let head = format!("POST /api/v1/alerts/{}/acknowledge", alert["alert_id"].as_str().expect("an id"));
+        let (status, answer) = request_as(&mut stream, token, &head, "{}").expect("an answer");
+        assert!(
+            status == 409 || (status == 202 && answer.contains(r#""stored":false"#)),
+            "{status}: {answer}"
+        );
+        (status == 202).then(|| alert["alert_id"].as_str().expect("an id").to_owned())
+    };
+    let taken = raised["items"].as_array().expect("alerts").iter().find_map(&mut acknowledge);
+    let open = raised["items"][0]["alert_id"].as_str().expect("an alert that waits");
+    let head = format!("POST /api/v1/alerts/{open}/resolve");
     let (status, answer) = request_as(&mut stream, token, &head, "{}").expect("an answer");
     assert!(status == 503 && answer.contains("storage-outage"), "{status}: {answer}");
     let metrics = request(&mut stream, "GET /metrics", "").expect("metrics").1;
     assert!(metrics.lines().any(|line| line == "watchpost_storage_outage 1"), "{metrics}");
+    assert!(pending(addr) > 0, "{metrics}");
     // A screen that comes now is told what is open.
     let last = get(addr, token, "/api/v1/system")["offset"].as_i64().expect("an offset");
     let dashboard = Dashboard::start(token);
     dashboard.point_to(Some(addr));
     dashboard.until(last);
+    taken
+}
+
+fn pending(addr: SocketAddr) -> u64 {
+    let mut stream = connect(addr).expect("a connection");
+    let metrics = request(&mut stream, "GET /metrics", "").expect("metrics").1;
+    let count = metrics.lines().find_map(|line| line.strip_prefix("watchpost_pending_acknowledgements "));
+    count.expect("the gauge").parse().expect("a number")
+}
+
+fn none_is_pending(addr: SocketAddr) {
+    let begun = Instant::now();
+    while pending(addr) > 0 {
+        assert!(begun.elapsed() < DEADLINE, "acknowledgements are stored within {DEADLINE:?}");
+        pass(Duration::from_millis(5));
+    }
+}
+
+/// What was acknowledged in memory is stored as said before it `ended`; or the operator has resolved it first.
+fn is_stored(alert: &Value, ended: &Value) {
+    let changes = alert["changes"].as_array().expect("changes");
+    match changes.iter().find(|change| change["actor"] == "admin") {
+        Some(own) => assert!(own["at"].as_str() <= ended["server_time"].as_str(), "{alert} {ended}"),
+        None => assert!(changes.iter().any(|change| change["actor"] == "ann"), "{alert}"),
+    }
 }
 
 fn outage(what: &str, fault: Fault, kind: &str, words: &str, advice: &str) {
@@ -97,7 +134,7 @@ fn outage(what: &str, fault: Fault, kind: &str, words: &str, advice: &str) {
     let dashboard = Dashboard::start(&token);
     dashboard.point_to(Some(addr));
     let rounds = count(2, 50);
-    let mut recovered = Vec::new();
+    let (mut recovered, mut acknowledged) = (Vec::new(), 0);
     std::thread::scope(|scope| {
         let traffic = &traffic;
         for name in ["W0", "W1", "W2"] {
@@ -110,15 +147,22 @@ fn outage(what: &str, fault: Fault, kind: &str, words: &str, advice: &str) {
             until_answered(addr, 200, round);
             disk.begin(fault);
             until_answered(addr, 503, round);
-            look_around(addr, &token, kind, words);
+            let taken = look_around(addr, &token, kind, words);
+            acknowledged += pending(addr);
+            let ended = get(addr, &token, "/api/v1/system");
             disk.end(fault);
             recovered.push(until_answered(addr, 200, round));
             let system = get(addr, &token, "/api/v1/system");
             assert_eq!(system["database"]["outage"], json!(null), "{system}");
+            none_is_pending(addr);
+            if let Some(alert_id) = taken {
+                is_stored(&get(addr, &token, &format!("/api/v1/alerts/{alert_id}")), &ended);
+            }
         }
         traffic.until(30);
         traffic.stop();
     });
+    assert!(acknowledged > 0, "somebody has acknowledged meanwhile");
     let last = File::of(dir.path()).number("SELECT max(change_offset) FROM alert_change");
     dashboard.until(last);
     process.signal("-TERM");
@@ -137,6 +181,7 @@ fn outage(what: &str, fault: Fault, kind: &str, words: &str, advice: &str) {
         &format!("{what}: outages, answered 200, of these lost"),
         format!("{rounds}, {}, 0", traffic.answered()),
     );
+    figure(&format!("{what}: acknowledged in memory"), acknowledged);
     figure(&format!("{what}: requests refused"), record.refused);
     figure(
         &format!("{what}: disk usable to the next 200, slowest, ms"),

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use testkit::DEADLINE;
+use testkit::disk::{Disk, Fault};
 use testkit::process::{Process, admin_token, connect, pass, request};
 use testkit::scale::{Random, count, figure};
 use testkit::traffic::{Record, Traffic};
@@ -18,7 +19,6 @@ use watchpost::storage::database::Database;
 use watchpost::storage::{check, migrate};
 
 use super::images::{DAMAGES, Platter, Step, read};
-use super::shim::{Disk, Fault};
 
 pub const WATCHES: [&str; 4] = ["W0", "W1", "W2", "W3"];
 /// Requests of watches answered 200 while it is recorded, for each image. The recording stays in memory.

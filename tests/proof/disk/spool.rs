@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use testkit::DEADLINE;
 use testkit::bodies::event;
+use testkit::disk::{Disk, Fault};
 use testkit::process::{admin_token, pass};
 use testkit::scale::count;
 use testkit::traffic::{Record, Traffic};
@@ -15,7 +16,6 @@ use watchpost::config::StorageConfig;
 
 use super::images::{Platter, read};
 use super::power::{Mark, Recorded, WATCHES, answered_for, fail_power};
-use super::shim::{Disk, Fault};
 use crate::spool::{Scene, post, until_mirroring, until_spooling};
 use crate::spool_damage::start_alone;
 

@@ -83,6 +83,7 @@ impl World {
             actor: self.chance.of(&["ann", "bob"]).into(),
             note: None,
             outcome,
+            said_at: None,
         };
         trace::note(format!("  action {number}: {kind:?} {alert_id} of {device}"));
         let action = Action { device, action, waiting: Vec::new(), done: false, refused: false };

@@ -299,7 +299,7 @@ impl World {
                 }
                 session.outgoing.push_back(Outgoing::Written { serial, cursor });
             }
-            Some(ToSession::Vitals(_)) => {}
+            Some(ToSession::Vitals(_) | ToSession::Pending(_)) => {}
         }
         if session.closing {
             self.disconnect(index);

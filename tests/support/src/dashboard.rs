@@ -214,10 +214,9 @@ fn listen(
         let frame = match socket.read() {
             Ok(Message::Text(text)) => serde_json::from_str::<Value>(&text).expect("JSON"),
             Ok(Message::Close(reason)) => {
-                let code = reason.map(|reason| reason.code.into());
                 let mut desk = shared.0.lock().expect("no panic");
                 if let Some(connection) = desk.connections.last_mut().filter(|_| !epoch.is_empty()) {
-                    connection.closed = code;
+                    connection.closed = reason.map(|reason| reason.code.into());
                 }
                 drop(desk);
                 shared.1.notify_all();
@@ -266,6 +265,7 @@ fn keep(frame: &Value, epoch: &str, shared: &(Mutex<Desk>, Condvar)) {
             (Seen::Snapshot { offset, alert_ids }, Some(offset))
         }
         Some("pong") => (Seen::UpTo(number(&frame["offset"])), Some(number(&frame["offset"]))),
+        Some("pending") => return, // No part of the log.
         other => panic!("unexpected {other:?} frame: {frame}"),
     };
     let mut desk = shared.0.lock().expect("no panic");

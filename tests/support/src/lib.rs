@@ -5,6 +5,8 @@ pub mod bodies;
 pub mod cluster;
 pub mod dashboard;
 pub mod database;
+pub mod disk;
+pub mod preload;
 pub mod process;
 pub mod proxy;
 pub mod scale;

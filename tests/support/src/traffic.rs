@@ -253,6 +253,8 @@ impl Traffic {
                         200 => record.actions.push(format!("{id} {transition}")),
                         // Somebody else was there first.
                         409 => {}
+                        // In memory: somebody may resolve the alert before that is stored.
+                        202 => {}
                         503 => record.refuse(format!("{head} {answer}")),
                         other => record.odd.push(format!("{other} {head} {answer}")),
                     }

@@ -1,10 +1,9 @@
-//! The C library's calls to the disk, recorded and made to fail: see `shim.c`.
+//! The C library's calls to the disk, recorded and made to fail: see `tests/proof/disk/shim.c`.
 
 use std::path::{Path, PathBuf};
 
-use testkit::process::Process;
-
 use crate::preload;
+use crate::process::Process;
 
 /// A disk that fails when told to.
 pub struct Disk {

@@ -8,7 +8,7 @@ pub fn build(source: &str, dir: &Path) -> PathBuf {
     let library = dir.join("shim.so");
     let built = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([&library, &Path::new(env!("CARGO_MANIFEST_DIR")).join(source)])
+        .args([&library, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(source)])
         .arg("-ldl")
         .output()
         .expect("a C compiler");

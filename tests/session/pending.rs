@@ -1,0 +1,83 @@
+//! Who has an alert in hand while nothing can be stored.
+
+use serde_json::{Value, json};
+use watchpost::domain::alert::{ActionKind, OperatorAction};
+use watchpost::domain::owner::Scope;
+use watchpost::domain::rule::Severity;
+use watchpost::domain::time::UtcMillis;
+use watchpost::session::pending::NotPending;
+
+use super::history::{History, alert};
+use super::server::{Server, quick};
+
+const AT: UtcMillis = UtcMillis(1_790_000_100_000);
+
+fn two_alerts() -> History {
+    let mut history = History::default();
+    history.raise("w1", "c1", Severity::Critical);
+    history.raise("w2", "c2", Severity::Critical);
+    history
+}
+
+fn acknowledge(id: i64, command_id: &str, actor: &str) -> OperatorAction {
+    let alert_id = alert(id, "w1", "c1", Severity::Critical).alert_id;
+    let (command_id, actor) = (command_id.into(), actor.into());
+    let kind = ActionKind::Acknowledge;
+    OperatorAction { alert_id, kind, command_id, actor, note: None, outcome: None, said_at: None }
+}
+
+fn frame(acknowledged: Value) -> Value {
+    json!({"type": "pending", "acknowledged": acknowledged})
+}
+
+#[actix_web::test]
+async fn whoever_may_see_an_alert_learns_who_has_it_and_when_that_is_over() {
+    let server = Server::start(quick(), two_alerts()).await;
+    let (mut all, mut own) = (server.subscribe("admin").await, server.subscribe("c1").await);
+    let mut other = server.subscribe("c2").await;
+    let pending = &server.links.pending;
+    let first = alert(1, "w1", "c1", Severity::Critical);
+    pending.take(&first, acknowledge(1, "a", "ann"), Scope::All, AT).expect("taken");
+    let anns = frame(json!([{"alert_id": "1", "acknowledged_by": "ann", "acknowledged_at": AT}]));
+    assert_eq!(all.json().await, anns);
+    assert_eq!(own.json().await, anns);
+    assert_eq!(other.ask(json!({"type": "ping"})).await["type"], "pong", "it may not see that alert");
+
+    // Whoever comes later, or comes back, is told behind what is stored.
+    let mut late = server.subscribe("c1").await;
+    assert_eq!(late.json().await, anns);
+    let mut back = server.enter("admin").await;
+    let resumed = json!({"type": "subscribe", "id": "all", "since": server.since(2)});
+    assert_eq!(back.ask(resumed).await, anns);
+    // Another filter, another snapshot.
+    let elsewhere = json!({"devices": ["w2"]});
+    let snapshot = back.ask(json!({"type": "subscribe", "id": "one", "filter": elsewhere})).await;
+    assert_eq!(snapshot["type"], "snapshot");
+    assert_eq!(back.ask(json!({"type": "ping"})).await["type"], "pong", "it has not asked for that device");
+
+    pending.settle(first.alert_id);
+    for socket in [&mut all, &mut own, &mut late] {
+        assert_eq!(socket.json().await, frame(json!([])));
+    }
+    for socket in [&mut back, &mut other] {
+        assert_eq!(socket.ask(json!({"type": "ping"})).await["type"], "pong", "nothing that it knew is over");
+    }
+    server.stop().await;
+}
+
+#[actix_web::test]
+async fn of_several_people_the_first_one_has_it_and_the_same_command_is_one() {
+    let server = Server::start(quick(), two_alerts()).await;
+    let pending = &server.links.pending;
+    let stored = alert(1, "w1", "c1", Severity::Critical);
+    let take = |id, who| pending.take(&stored, acknowledge(1, id, who), Scope::All, AT);
+    assert!(matches!(take("a", "ann"), Ok((_, true))));
+    assert!(matches!(take("a", "ann"), Ok((_, false))));
+    let Err(NotPending::Illegal(illegal)) = take("b", "bob") else { panic!("two have it") };
+    assert_eq!(illegal.present.acknowledged_by.as_deref(), Some("ann"));
+    let mut taken = stored.clone();
+    taken.act(&acknowledge(1, "z", "zoe"), AT).expect("it is open");
+    let done = pending.take(&taken, acknowledge(2, "c", "cy"), Scope::All, AT);
+    assert!(matches!(done, Err(NotPending::Illegal(_))), "it is stored as acknowledged already");
+    server.stop().await;
+}
