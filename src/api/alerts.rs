@@ -135,13 +135,13 @@ pub async fn acknowledge(
     let ActionBody { note, command_id } = body::json(&state, &request, payload).await?;
     let said = Said { kind: ActionKind::Acknowledge, note, command_id, outcome: None };
     let action = said.action(&caller.0, &id)?;
-    let done = perform(&state, &caller.0.scope, &action).await;
-    // While nothing can be stored, people still have to know who has it in hand.
-    match state.admission.outage.current() {
-        Some(outage) if done.as_ref().is_err_and(Problem::is_unavailable) => {
-            pending::acknowledge(&state, caller.0.scope, action, outage).await
-        }
-        _ => done.map(|alert| HttpResponse::Ok().json(alert)),
+    if let Some(known) = pending::of(&state, &caller.0.scope, &action) {
+        return known;
+    }
+    match perform(&state, &caller.0.scope, &action).await {
+        // People have to know who has it in hand.
+        Err(problem) if problem.is_outage() => pending::acknowledge(&state, caller.0.scope, action).await,
+        done => done.map(|alert| HttpResponse::Ok().json(alert)),
     }
 }
 
@@ -226,8 +226,7 @@ pub(super) async fn perform(
         return Err(not_stored());
     }
     // Refused because it has been done: by the same command, which is no conflict?
-    let (cause, transition) = (Cause::Action(action.command_id.clone()), action.kind.transition());
-    let done = state.readers.read(move |conn| alerts::has_change(conn, alert_id, &cause, transition)).await?;
+    let done = is_done(state, action).await?;
     let present = match refused {
         ActError::Illegal(illegal) if !done => *illegal.present,
         _ => find(state, scope, alert_id).await?,
@@ -236,6 +235,13 @@ pub(super) async fn perform(
         true => Ok(present),
         false => Err(Problem::illegal_transition(&present)),
     }
+}
+
+/// It is in the log.
+pub(super) async fn is_done(state: &ApiState, action: &OperatorAction) -> Result<bool, Problem> {
+    let (cause, transition) = (Cause::Action(action.command_id.clone()), action.kind.transition());
+    let alert_id = action.alert_id;
+    Ok(state.readers.read(move |conn| alerts::has_change(conn, alert_id, &cause, transition)).await?)
 }
 
 /// What the shard of the alert's device answers, after the commit.

@@ -83,9 +83,14 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server's log says more")
     }
 
-    /// Not now: the same request may do later.
-    pub fn is_unavailable(&self) -> bool {
-        self.status == StatusCode::SERVICE_UNAVAILABLE
+    /// The database takes no writes.
+    pub fn is_outage(&self) -> bool {
+        self.slug == OUTAGE
+    }
+
+    /// The server is at fault: the same request may do later.
+    pub fn is_servers(&self) -> bool {
+        self.status.is_server_error()
     }
 
     pub fn retry_after_s(self, seconds: u32) -> Self {

@@ -224,6 +224,7 @@ impl App {
             if fatal.is_some() {
                 return handle.stop(false).await;
             }
+            store_pending(&state).await;
             pipeline.close_sessions().await;
             // Nobody new is let in, idle connections are closed, and busy ones after their answer.
             // actix looks only once a second whether that is done.
@@ -239,12 +240,6 @@ impl App {
                 "not everything was flushed within {shutdown_timeout:?}; its watches were told 503"
             );
         }
-        let lost = state.pending.list().len();
-        if lost > 0 {
-            tracing::error!(
-                "{lost} acknowledgements could not be stored; their alerts wait for somebody again"
-            );
-        }
         beat.abort();
         pipeline.stop();
         // It may still be waiting: for its next look, or for requests that have no time left.
@@ -255,6 +250,20 @@ impl App {
             Err(err) => return Err(AppError::Serve(std::io::Error::other(err))),
         }
         fatal.map_or(Ok(()), |fatal| Err(fatal.into()))
+    }
+}
+
+/// What was acknowledged while nothing could be stored, if it can be by now.
+async fn store_pending(state: &ApiState) {
+    let left = || state.pending.list().len();
+    while left() > 0 && state.admission.outage.current().is_none() {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+    if left() > 0 {
+        tracing::error!(
+            "{} acknowledgements could not be stored; their alerts wait for somebody again",
+            left()
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! `watchpost watch`: the stream in a terminal, or as lines of JSON for a script.
 
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -132,6 +133,8 @@ struct Watcher<'a, W> {
     since: Option<(String, Offset)>,
     /// Of the present connection.
     epoch: String,
+    /// What is acknowledged and not stored, as this connection was told last.
+    pending: HashSet<AlertId>,
     /// Changes printed.
     seen: usize,
     back_off: Duration,
@@ -163,7 +166,8 @@ pub async fn watch_into(
     }
     let stream = format!("{}/api/v1/stream", url.trim_end_matches('/'));
     let (since, epoch) = (None, String::new());
-    let mut watcher = Watcher { options, out, color, since, epoch, seen: 0, back_off: BACK_OFF_START };
+    let (pending, back_off) = (HashSet::new(), BACK_OFF_START);
+    let mut watcher = Watcher { options, out, color, since, epoch, pending, seen: 0, back_off };
     loop {
         let reason = match watcher.connection(&stream, token).await? {
             End::Done => return Ok(()),
@@ -241,6 +245,7 @@ impl<W: Write> Watcher<'_, W> {
             Incoming::Hello { epoch, offset } => {
                 self.back_off = BACK_OFF_START;
                 self.epoch = epoch;
+                self.pending.clear();
                 self.say(&format!("connected at offset {offset}"))?;
             }
             Incoming::Snapshot { offset, truncated, alerts } => {
@@ -261,10 +266,13 @@ impl<W: Write> Watcher<'_, W> {
                 self.say(&line(&alert, said, self.color))?;
             }
             Incoming::Pending { acknowledged } => {
-                for InHand { alert_id, acknowledged_by } in acknowledged {
+                for InHand { alert_id, acknowledged_by } in &acknowledged {
                     let who = acknowledged_by.as_deref().unwrap_or("somebody");
-                    self.say(&printable(&format!("not stored yet: {who} has [{alert_id}]")))?;
+                    if !self.pending.contains(alert_id) {
+                        self.say(&printable(&format!("not stored yet: {who} has [{alert_id}]")))?;
+                    }
                 }
+                self.pending = acknowledged.into_iter().map(|in_hand| in_hand.alert_id).collect();
             }
             Incoming::Gap { from, to } => self.say(&format!("changes {from} to {to} were missed"))?,
             Incoming::Error { code, message } => {

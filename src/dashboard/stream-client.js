@@ -41,7 +41,7 @@ export function streamUrl(page = globalThis.location) {
  * - `hello`: the frame.
  * - `snapshot`: the frame, with `gap` (`{ from, to }`) if changes were missed that cannot be given one by one.
  * - `alert`: the frame. Never twice, always in order.
- * - `pending`: the frame. With each `hello` and `snapshot` nothing is pending any more until this says so.
+ * - `pending`: the frame. After `hello` nothing is pending until this says so, before the first answer.
  * - `vitals`, `stats`, `gap`: the frames.
  * - `error`: `{ code, message }` of an error frame, for example of a filter that is refused.
  */

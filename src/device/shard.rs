@@ -295,12 +295,10 @@ impl Shard {
         let alert = state.open_alert_by_id_mut(act.action.alert_id);
         let (changes, answer) = match alert.or(resolved.as_deref_mut()) {
             None => (vec![], Err(ActError::NotOpen)),
-            Some(alert) => {
-                match alert.act(&act.action, act.action.said_at.unwrap_or_else(|| self.deps.clock.now())) {
-                    Ok(change) => (vec![change.clone()], Ok(change.alert)),
-                    Err(illegal) => (vec![], Err(illegal.into())),
-                }
-            }
+            Some(alert) => match alert.carry_out(&act.action, self.deps.clock.now()) {
+                Ok(change) => (vec![change.clone()], Ok(change.alert)),
+                Err(illegal) => (vec![], Err(illegal.into())),
+            },
         };
         state.forget_closed();
         let item = WriteItem {

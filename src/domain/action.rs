@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, Transition};
+use super::alert::{Alert, AlertChange, Transition};
 use super::ids::AlertId;
 use super::time::UtcMillis;
 
@@ -78,6 +78,20 @@ pub struct OperatorAction {
     pub note: Option<Box<str>>,
     /// Only where it resolves.
     pub outcome: Option<Outcome>,
-    /// When it was said, if it could not be stored at once.
+    /// When it was said, if it could not be stored at once: the time at which the alert was acknowledged.
     pub said_at: Option<UtcMillis>,
+}
+
+impl Alert {
+    /// As [`Alert::act`]; but what was said before it happened again is not said of that.
+    pub fn carry_out(
+        &mut self,
+        action: &OperatorAction,
+        now: UtcMillis,
+    ) -> Result<AlertChange, IllegalTransition> {
+        match action.said_at {
+            Some(said) if self.last_at > said => Err(IllegalTransition { present: Box::new(self.clone()) }),
+            _ => self.act(action, now),
+        }
+    }
 }

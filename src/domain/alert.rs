@@ -328,7 +328,7 @@ impl Alert {
         let transition = match (self.state, action.kind) {
             (AlertState::Raised, ActionKind::Acknowledge) => {
                 self.state = AlertState::Acknowledged;
-                self.acknowledged_at = Some(at);
+                self.acknowledged_at = Some(action.said_at.unwrap_or(at));
                 self.acknowledged_by = Some(action.actor.clone());
                 Transition::Acknowledged
             }

@@ -19,7 +19,7 @@ use super::delivery::{
     Enter, Farewell, Join, Leave, Pull, RegistryLinks, SessionId, Subscribe, Subscription, ToSession,
 };
 use super::deps::SessionDeps;
-use super::frames::{self, ClientFrame, ServerFrame};
+use super::frames::{ClientFrame, ServerFrame};
 use super::inbound::{Opening, Received, SignedIn};
 use super::messages::AlertShown;
 use super::outbound::{Goodbye, OUTGOING_MAX, Outgoing, SocketFrame, Writer, Written};
@@ -365,7 +365,7 @@ impl StreamHandler<ToSession> for SessionActor {
                 }
             }
             ToSession::Vitals(update) => self.client.keep_vitals(update),
-            ToSession::Pending(pending) => self.write(Outgoing::Text(frames::pending_text(&pending))),
+            ToSession::Pending(update) => self.write(Outgoing::Pending(update)),
             ToSession::Close(farewell) => self.close(farewell),
         }
     }

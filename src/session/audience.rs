@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::delivery::{Farewell, Gap, Passed, SessionId, Snapshot, Subscription, ToSession};
+use super::delivery::{Farewell, Gap, Passed, PendingUpdate, SessionId, Snapshot, Subscription, ToSession};
 use super::filter::View;
 use super::frames::Since;
 use super::interest::Interest;
@@ -45,8 +45,8 @@ struct Subscribed {
     replaying: bool,
     /// Waits for such a read.
     queued: bool,
-    /// What it knows as not stored yet is not empty.
-    knows_pending: bool,
+    /// What is pending has changed since it was told.
+    pending_due: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +58,8 @@ struct Member {
     /// Subscriptions answered since the last [`Audience::take_up`].
     answered: u32,
     subscribed: Option<Subscribed>,
+    /// What its client was told to be pending is not nothing.
+    knows_pending: bool,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,14 @@ impl Audience {
     }
 
     pub fn enter(&mut self, log: &LiveLog, session: SessionId, scope: Scope) {
-        let member = Member { scope, greeted: false, waiting: None, answered: 0, subscribed: None };
+        let member = Member {
+            scope,
+            greeted: false,
+            waiting: None,
+            answered: 0,
+            subscribed: None,
+            knows_pending: false,
+        };
         self.members.insert(session, member);
         if log.is_loaded() {
             self.greet(log, session);
@@ -177,6 +186,10 @@ impl Audience {
         if replaying {
             passed.set(cursor);
         }
+        let gap = since.as_ref().map(|since| {
+            let from = Some(since).filter(in_log).map_or(1, |since| since.offset + 1);
+            Gap { from, to: last }
+        });
         let written = cursor;
         member.subscribed = Some(Subscribed {
             serial,
@@ -187,16 +200,13 @@ impl Audience {
             parked: true,
             replaying,
             queued: false,
-            knows_pending: false,
+            pending_due: false,
         });
+        // First: what is shown as taken does not wait for somebody in between.
+        self.tell_pending(session, None);
         if replaying {
-            self.deliver(log, session);
-            return self.tell_pending(session);
+            return self.deliver(log, session);
         }
-        let gap = since.as_ref().map(|since| {
-            let from = Some(since).filter(in_log).map_or(1, |since| since.offset + 1);
-            Gap { from, to: last }
-        });
         self.send_snapshot(log, session, gap);
     }
 
@@ -209,35 +219,37 @@ impl Audience {
         let alerts = log.open.select(&subscribed.view);
         let snapshot = Snapshot { gap, alerts, offset, truncated: log.open.is_truncated() };
         let message = ToSession::Snapshot { subscription: subscribed.serial, snapshot };
-        // A snapshot replaces everything that it knows.
-        subscribed.knows_pending = false;
         self.tell(session, message);
-        self.tell_pending(session);
     }
 
-    /// What is acknowledged and not stored, as it is now.
-    pub fn pending(&mut self, list: PendingList) {
+    /// What is acknowledged and not stored, as it is now. Each session is told behind all changes so far, and
+    /// once however often it has changed meanwhile.
+    pub fn pending(&mut self, log: &LiveLog, list: PendingList) {
         if Arc::ptr_eq(&self.pending, &list) {
             return;
         }
         self.pending = list;
-        let ids: Vec<SessionId> = self.members.keys().copied().collect();
-        for id in ids {
-            self.tell_pending(id);
+        for member in self.members.values_mut() {
+            if let Some(subscribed) = &mut member.subscribed {
+                subscribed.pending_due = true;
+            }
         }
+        self.deliver_all(log);
     }
 
-    fn tell_pending(&mut self, session: SessionId) {
-        let Some(subscribed) = self.members.get_mut(&session).and_then(|member| member.subscribed.as_mut())
-        else {
-            return;
-        };
+    /// Tells it, if there is something that it does not know; as a hand-over, if there is a `cursor`.
+    fn tell_pending(&mut self, session: SessionId, cursor: Option<Offset>) {
+        let Some(member) = self.members.get_mut(&session) else { return };
+        let Some(subscribed) = &mut member.subscribed else { return };
         let shown = |pending: &&Arc<Pending>| subscribed.view.shows(&pending.alert);
         let pending: Vec<Arc<Pending>> = self.pending.values().filter(shown).cloned().collect();
-        let knew = std::mem::replace(&mut subscribed.knows_pending, !pending.is_empty());
-        if knew || !pending.is_empty() {
-            self.tell(session, ToSession::Pending(pending));
+        subscribed.pending_due = false;
+        if !std::mem::replace(&mut member.knows_pending, !pending.is_empty()) && pending.is_empty() {
+            return;
         }
+        subscribed.parked &= cursor.is_none();
+        let update = PendingUpdate { subscription: subscribed.serial, pending, cursor };
+        self.tell(session, ToSession::Pending(update));
     }
 
     /// The session has written everything that it was given.
@@ -302,6 +314,9 @@ impl Audience {
         if frames.is_empty() {
             subscribed.written = cursor;
             subscribed.passed.set(cursor);
+            if subscribed.pending_due {
+                self.tell_pending(session, Some(cursor));
+            }
             return;
         }
         subscribed.parked = false;

@@ -104,9 +104,17 @@ pub enum ToSession {
         cursor: Offset,
     },
     Vitals(Arc<VitalsUpdate>),
-    /// All acknowledgements that it may see and are not stored yet.
-    Pending(Vec<Arc<Pending>>),
+    Pending(PendingUpdate),
     Close(Farewell),
+}
+
+/// All acknowledgements that a session may see and that are not stored yet.
+#[derive(Debug)]
+pub struct PendingUpdate {
+    pub subscription: u64,
+    pub pending: Vec<Arc<Pending>>,
+    /// It is a hand-over: everything up to here was sent before. `None`: it precedes the first answer.
+    pub cursor: Option<Offset>,
 }
 
 /// From a session that begins. Until it enters it is only told when to close.

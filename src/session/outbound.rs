@@ -11,8 +11,8 @@ use bytestring::ByteString;
 use futures_util::{Sink, SinkExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::delivery::{Farewell, Snapshot};
-use super::frames::ServerFrame;
+use super::delivery::{Farewell, PendingUpdate, Snapshot};
+use super::frames::{ServerFrame, pending_text};
 use super::messages::VitalsUpdate;
 use super::ring::Frame;
 use crate::domain::ids::Offset;
@@ -51,6 +51,7 @@ pub enum Outgoing {
         snapshot: Snapshot,
     },
     Vitals(Vec<Arc<VitalsUpdate>>),
+    Pending(PendingUpdate),
     /// After everything before it.
     Close(Farewell),
 }
@@ -152,6 +153,10 @@ impl<S: Sink<SocketFrame> + Unpin> Writer<S> {
                 let text = ServerFrame::Snapshot { id: &id, offset, truncated, alerts: &alerts }.text();
                 self.feed(SocketFrame::Upto(offset, text)).await?;
                 report = Some(Written::HandOver { subscription, cursor: offset });
+            }
+            Outgoing::Pending(PendingUpdate { subscription, pending, cursor }) => {
+                self.feed(SocketFrame::Text(pending_text(&pending))).await?;
+                report = cursor.map(|cursor| Written::HandOver { subscription, cursor });
             }
             Outgoing::Vitals(updates) => {
                 vitals.extend(updates);

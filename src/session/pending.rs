@@ -13,8 +13,8 @@ use crate::domain::owner::Scope;
 use crate::domain::time::UtcMillis;
 use crate::supervision::link::Link;
 
-/// Alerts that may be acknowledged and not stored at a time.
-pub const PENDING_MAX: usize = 1_000;
+/// Alerts that may be acknowledged and not stored at a time: each session is told all of them with each.
+pub const PENDING_MAX: usize = 250;
 
 /// One of them.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Pending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PendingFrame<'a> {
     pub alert_id: AlertId,
+    /// How often it had happened by then.
+    pub count: u32,
     pub acknowledged_by: Option<&'a str>,
     pub acknowledged_at: Option<UtcMillis>,
 }
@@ -39,6 +41,7 @@ impl<'a> From<&'a Pending> for PendingFrame<'a> {
     fn from(pending: &'a Pending) -> Self {
         Self {
             alert_id: pending.alert.alert_id,
+            count: pending.alert.count,
             acknowledged_by: pending.alert.acknowledged_by.as_deref(),
             acknowledged_at: pending.alert.acknowledged_at,
         }
@@ -46,10 +49,13 @@ impl<'a> From<&'a Pending> for PendingFrame<'a> {
 }
 
 /// Why an acknowledgement was not taken.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum NotPending {
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
+    /// Somebody else was first, and that is not stored either.
+    #[error("somebody else has acknowledged it")]
+    Pending(Arc<Pending>),
     #[error("{PENDING_MAX} acknowledgements wait already to be stored")]
     Full,
 }
@@ -101,7 +107,7 @@ impl PendingActions {
         if let Some(known) = list.get(&action.alert_id) {
             return match known.action.command_id == action.command_id {
                 true => Ok((known.clone(), false)),
-                false => Err(IllegalTransition { present: Box::new(known.alert.clone()) }.into()),
+                false => Err(NotPending::Pending(known.clone())),
             };
         }
         if list.len() >= PENDING_MAX {

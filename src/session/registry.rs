@@ -162,9 +162,12 @@ impl Registry {
         self.audience.leave(session);
     }
 
-    /// What is acknowledged and not stored, as it is now; called with every message.
-    pub fn pending(&mut self, list: PendingList) {
-        self.audience.pending(list);
+    /// What is acknowledged and not stored, as it is now; called with every message. What has been stored
+    /// comes as a change first.
+    pub fn pending(&mut self, list: PendingList, committed: Offset) {
+        if self.log.is_loaded() && self.log.last() >= committed {
+            self.audience.pending(&self.log, list);
+        }
     }
 
     pub fn vitals(&mut self, update: VitalsUpdate) {

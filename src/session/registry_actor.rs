@@ -101,10 +101,11 @@ impl SessionRegistry {
         }
         let (committed, now) = (self.deps.watermark.get(), Instant::now());
         step(&mut self.core, committed, now);
+        self.core.observe(committed, now);
+        // The list first: what has left it has committed by then.
         let pending = self.pending.list();
         self.deps.metrics.pending_acknowledgements.set(pending.len() as i64);
-        self.core.pending(pending);
-        self.core.observe(committed, now);
+        self.core.pending(pending, self.deps.watermark.get());
         self.carry_out(ctx);
         if let Some(devices) = self.core.interest().take_changed() {
             self.deps.interest.store(Arc::new(devices));

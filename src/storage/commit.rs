@@ -62,7 +62,7 @@ pub struct Committed {
     pub changes: Vec<LoggedChange>,
     /// For each entry.
     pub stored: Vec<Stored>,
-    /// Devices where a raise met an open alert that the shard did not know.
+    /// Devices where a raise met an open alert that the shard did not know, or an action itself.
     pub merged: Vec<DeviceSn>,
 }
 
@@ -131,6 +131,10 @@ impl Session {
                     let applied = apply_change(conn, change, last + 1, entry.arrived)?;
                     if let Applied::Merged { into, .. } = &applied {
                         renamed.insert(change.alert.alert_id, *into);
+                        committed.merged.push(change.alert.device_sn.clone());
+                    }
+                    // An action that is stored already, and was decided upon a state that did not know of it.
+                    if matches!(applied, Applied::Known) && entry.records.is_none() {
                         committed.merged.push(change.alert.device_sn.clone());
                     }
                     if let Applied::Logged(logged) | Applied::Merged { logged: Some(logged), .. } = applied {

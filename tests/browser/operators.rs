@@ -79,3 +79,39 @@ fn while_the_disk_is_full_everybody_sees_who_has_an_alert_and_that_it_is_not_sto
     let (_, stored) = scene.rest(&format!("GET /api/v1/alerts/{alert}"), &Value::Null);
     assert_eq!(stored["acknowledged_by"], "ann");
 }
+
+#[test]
+fn what_was_not_stored_before_a_crash_waits_for_somebody_again() {
+    let disk = Disk::below("watchpost.db");
+    let mut scene = Scene::start_on(&disk);
+    let (ann, bob) = (scene.token_of("ann"), scene.token_of("bob"));
+    let (ann, bob) = (scene.operator_as(&ann), scene.operator_as(&bob));
+    // Before there is anything to acknowledge: what is sent right behind it may not be held yet.
+    bob.call("Fetch.enable", json!({"patterns": [{"urlPattern": "*/acknowledge"}]}));
+    scene.sos("W1");
+    ann.until_seen("dialog.popup[data-armed]");
+    bob.until_seen("dialog.popup[data-armed]");
+    disk.begin(Fault::Full);
+    assert_eq!(scene.rest("POST /upload_common_event", &sos("W2")).0, 503);
+    // Bob is second, and told so.
+    bob.press("a");
+    let request = bob.until_told("Fetch.requestPaused")["requestId"].clone();
+    ann.press("a");
+    ann.until_seen("dialog.popup.taken .badge.warn");
+    bob.call("Fetch.continueRequest", json!({ "requestId": request }));
+    bob.until("Bob to be told", "document.querySelector('dialog.popup .told') !== null");
+    assert!(bob.text("dialog.popup").contains("not stored yet"), "{}", bob.text("dialog.popup"));
+    bob.call("Fetch.disable", json!({}));
+
+    scene.kill();
+    disk.end(Fault::Full);
+    scene.restart();
+    for page in [&ann, &bob] {
+        page.until_live();
+        page.until_seen("dialog.popup:not(.taken)");
+    }
+    bob.press("a");
+    bob.until_gone("dialog.popup");
+    ann.until_seen("dialog.popup.taken");
+    assert!(ann.text("dialog.popup").contains("bob has it"), "{}", ann.text("dialog.popup"));
+}

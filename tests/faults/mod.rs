@@ -6,6 +6,7 @@ mod backlog;
 mod backup;
 mod bench;
 mod clock;
+mod compiled;
 mod config;
 mod give_up;
 mod guard;

@@ -116,6 +116,7 @@ async fn while_nothing_can_be_stored_an_acknowledgement_is_taken_in_memory_and_s
         (second.status, &second.body["present"]["acknowledged_by"]),
         (StatusCode::CONFLICT, &json!("ann"))
     );
+    assert_eq!(second.body["stored"], false, "nobody may take it for what is stored");
     assert_eq!(server.post("wpt_eve", &path("acknowledge"), json!({})).await.status, StatusCode::NOT_FOUND);
     for (action, body) in [("comment", json!({ "note": "x" })), ("resolve", json!({}))] {
         let refused = server.post(ADMIN, &path(action), body).await;

@@ -1,7 +1,7 @@
 //! Who has an alert in hand while nothing can be stored.
 
 use serde_json::{Value, json};
-use watchpost::domain::alert::{ActionKind, OperatorAction};
+use watchpost::domain::alert::{ActionKind, Alert, AlertState, OperatorAction, Transition};
 use watchpost::domain::owner::Scope;
 use watchpost::domain::rule::Severity;
 use watchpost::domain::time::UtcMillis;
@@ -38,22 +38,23 @@ async fn whoever_may_see_an_alert_learns_who_has_it_and_when_that_is_over() {
     let pending = &server.links.pending;
     let first = alert(1, "w1", "c1", Severity::Critical);
     pending.take(&first, acknowledge(1, "a", "ann"), Scope::All, AT).expect("taken");
-    let anns = frame(json!([{"alert_id": "1", "acknowledged_by": "ann", "acknowledged_at": AT}]));
+    let anns = frame(json!([{"alert_id": "1", "count": 1, "acknowledged_by": "ann", "acknowledged_at": AT}]));
     assert_eq!(all.json().await, anns);
     assert_eq!(own.json().await, anns);
     assert_eq!(other.ask(json!({"type": "ping"})).await["type"], "pong", "it may not see that alert");
 
-    // Whoever comes later, or comes back, is told behind what is stored.
-    let mut late = server.subscribe("c1").await;
-    assert_eq!(late.json().await, anns);
+    // Whoever comes later, or comes back, is told before anything else.
+    let mut late = server.enter("c1").await;
+    assert_eq!(late.ask(json!({"type": "subscribe", "id": "all"})).await, anns);
+    assert_eq!(late.json().await["type"], "snapshot");
     let mut back = server.enter("admin").await;
     let resumed = json!({"type": "subscribe", "id": "all", "since": server.since(2)});
     assert_eq!(back.ask(resumed).await, anns);
-    // Another filter, another snapshot.
+    // With another filter nothing is pending any more.
     let elsewhere = json!({"devices": ["w2"]});
-    let snapshot = back.ask(json!({"type": "subscribe", "id": "one", "filter": elsewhere})).await;
-    assert_eq!(snapshot["type"], "snapshot");
-    assert_eq!(back.ask(json!({"type": "ping"})).await["type"], "pong", "it has not asked for that device");
+    let narrowed = json!({"type": "subscribe", "id": "one", "filter": elsewhere});
+    assert_eq!(back.ask(narrowed).await, frame(json!([])));
+    assert_eq!(back.json().await["type"], "snapshot");
 
     pending.settle(first.alert_id);
     for socket in [&mut all, &mut own, &mut late] {
@@ -73,11 +74,38 @@ async fn of_several_people_the_first_one_has_it_and_the_same_command_is_one() {
     let take = |id, who| pending.take(&stored, acknowledge(1, id, who), Scope::All, AT);
     assert!(matches!(take("a", "ann"), Ok((_, true))));
     assert!(matches!(take("a", "ann"), Ok((_, false))));
-    let Err(NotPending::Illegal(illegal)) = take("b", "bob") else { panic!("two have it") };
-    assert_eq!(illegal.present.acknowledged_by.as_deref(), Some("ann"));
+    let Err(NotPending::Pending(first)) = take("b", "bob") else { panic!("two have it") };
+    assert_eq!(first.alert.acknowledged_by.as_deref(), Some("ann"));
     let mut taken = stored.clone();
     taken.act(&acknowledge(1, "z", "zoe"), AT).expect("it is open");
     let done = pending.take(&taken, acknowledge(2, "c", "cy"), Scope::All, AT);
     assert!(matches!(done, Err(NotPending::Illegal(_))), "it is stored as acknowledged already");
     server.stop().await;
+}
+
+#[actix_web::test]
+async fn that_it_is_stored_is_told_before_it_is_pending_no_more() {
+    let mut server = Server::start(quick(), two_alerts()).await;
+    let mut socket = server.subscribe("admin").await;
+    let first = alert(1, "w1", "c1", Severity::Critical);
+    server.links.pending.take(&first, acknowledge(1, "a", "ann"), Scope::All, AT).expect("taken");
+    assert_eq!(socket.json().await["type"], "pending");
+    // It has committed, and the registry was told nothing of it.
+    let stored = server.commit(|history| history.touch(0, Transition::Acknowledged, false));
+    server.links.pending.settle(first.alert_id);
+    let change = socket.json().await;
+    assert_eq!((&change["type"], &change["offset"]), (&json!("alert"), &json!(stored.offset)));
+    assert_eq!(socket.json().await, frame(json!([])));
+    server.stop().await;
+}
+
+#[test]
+fn what_was_said_before_it_happened_again_is_not_said_of_that() {
+    let mut present = alert(1, "w1", "c1", Severity::Critical);
+    let said = OperatorAction { said_at: Some(AT), ..acknowledge(1, "a", "ann") };
+    let later = UtcMillis(AT.0 + 5);
+    let mut again = Alert { last_at: later, count: 2, ..present.clone() };
+    assert!(again.carry_out(&said, later).is_err() && again.state == AlertState::Raised);
+    let change = present.carry_out(&said, later).expect("nothing has happened since");
+    assert_eq!((present.acknowledged_at, change.at), (Some(AT), later), "stored later than it was said");
 }

@@ -45,7 +45,8 @@ function tooLate(alertId, problem) {
   const resolved = problem.resolved_by ?? alert.resolved_by;
   const name = resolved ?? problem.acknowledged_by ?? alert.acknowledged_by;
   const at = resolved ? problem.resolved_at ?? alert.resolved_at : problem.acknowledged_at ?? alert.acknowledged_at;
-  if (problem.present?.alert_id) answered(problem.present);
+  // What is not stored may be taken back: the stream tells of it.
+  if (problem.present?.alert_id && problem.stored !== false) answered(problem.present);
   if (!name) return { done: false, text: t("act.too_late") };
   const key = resolved ? "act.first_resolved" : "act.first_acknowledged";
   return { done: false, first: name, text: t(key, { name, at: at ? clock(at) : "" }) };

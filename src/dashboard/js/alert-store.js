@@ -8,7 +8,7 @@ const RECENT_MAX = 500;
 const UNPAINTED_MS = 120;
 
 const alerts = new Map();
-// What people have acknowledged while the server cannot store: `acknowledged_by` and `acknowledged_at`, by alert.
+// What people have acknowledged while the server cannot store, by alert: `acknowledged_by`, `acknowledged_at`, and `count`.
 let unstored = new Map();
 const revision = signal(0);
 export const truncated = signal(false);
@@ -34,7 +34,6 @@ let scheduled = false;
 export function snapshot(frame) {
   waiting = [];
   alerts.clear();
-  unstored = new Map();
   for (const alert of frame.alerts) alerts.set(alert.alert_id, alert);
   truncated.value = frame.truncated === true;
   known.value = true;
@@ -74,14 +73,17 @@ function take() {
 // Everything that is acknowledged and not stored yet.
 export function pending(acknowledged) {
   if (unstored.size === 0 && acknowledged.length === 0) return;
-  unstored = new Map(acknowledged.map(({ alert_id, ...said }) => [alert_id, said]));
+  // What has been stored came before this, and must not wait for somebody until it is painted.
+  take();
+  unstored = new Map(acknowledged.map((said) => [said.alert_id, said]));
   revision.value += 1;
 }
 
 // As people see it: somebody has it in hand, whether that is stored or not.
 function seen(alert) {
   const said = alert?.state === "raised" ? unstored.get(alert.alert_id) : undefined;
-  return said ? { ...alert, ...said, state: "acknowledged", not_stored: true } : alert;
+  // Since it happened again it waits again.
+  return said && alert.count <= said.count ? { ...alert, acknowledged_by: said.acknowledged_by, acknowledged_at: said.acknowledged_at, state: "acknowledged", not_stored: true } : alert;
 }
 
 // An answer to an action may be here before the stream brings the change.

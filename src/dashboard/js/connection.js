@@ -33,6 +33,8 @@ let stream = null;
 // As `lostAt`, or since when it is tried for the first time.
 let missingSince = 0;
 let wantsStats = false;
+// The present connection has said what is acknowledged and not stored: before its first answer, or there is nothing.
+let toldPending = false;
 
 export function start(onSignedOut) {
   stop();
@@ -41,12 +43,15 @@ export function start(onSignedOut) {
   stream.on("state", (change) => follow(change, onSignedOut));
   stream.on("hello", (frame) => {
     serverSaid(frame.server_time);
-    store.pending([]);
+    toldPending = false;
     epoch.value = frame.epoch;
   });
   stream.on("snapshot", store.snapshot);
   stream.on("alert", store.changed);
-  stream.on("pending", (frame) => store.pending(frame.acknowledged));
+  stream.on("pending", (frame) => {
+    toldPending = true;
+    store.pending(frame.acknowledged);
+  });
   stream.on("stats", (frame) => { stats.value = frame; });
   stream.start();
 }
@@ -56,6 +61,7 @@ function follow(change, onSignedOut) {
   if (change.state === "live") {
     const since = link.value === "lost" ? missingSince : 0;
     link.value = "live";
+    if (!toldPending) store.pending([]);
     if (since) for (const callback of returns) callback(since);
   } else if (change.state === "waiting" || change.state === "refused") {
     if (link.value !== "lost") {

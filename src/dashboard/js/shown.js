@@ -37,12 +37,12 @@ effect(() => {
   unmet.clear();
 });
 
-// Up to which offset no emergency is missing.
+// Up to which offset no emergency is missing. One that is taken and not stored may be one again.
 function reach() {
   let end = Infinity;
   for (const [id, offset] of unmet) {
     const alert = find(id);
-    if (alert && isEmergency(alert) && !isMet(alert)) end = Math.min(end, offset - 1);
+    if (alert && (isEmergency(alert) || alert.not_stored) && !isMet(alert)) end = Math.min(end, offset - 1);
     else unmet.delete(id);
   }
   return end;

@@ -85,7 +85,8 @@ function Box({ id }) {
     next();
   };
   const details = () => {
-    later();
+    if (taken) next();
+    else later();
     go("alerts", id);
   };
   const list = () => {
