@@ -158,6 +158,38 @@ fn pictures_of_every_page_in_both_themes_and_sizes() {
 }
 
 #[test]
+fn pictures_of_pages_that_have_nothing_to_show_and_of_pages_without_a_server() {
+    let mut scene = Scene::start();
+    let page = scene.operator();
+    let pictures = |page: &Page, what: &str, places: &[&str]| {
+        for (width, height, theme) in [(1440, 900, "light"), (390, 844, "dark")] {
+            page.size(width, height);
+            page.scheme(theme);
+            for place in places {
+                page.show(place);
+                page.until_gone(".skeleton");
+                page.until("something", "document.querySelector('main').innerText.length > 20");
+                page.picture(&format!("{what}-{}-{width}-{theme}", place.replace('/', "-")));
+                fits(page, &format!("{what} {place} at {width}"));
+            }
+        }
+    };
+    let places = ["alerts", "devices", "overview", "system"];
+    pictures(&page, "nothing", &places);
+    page.show("alerts");
+    let says = |text: &str| format!("document.querySelector('.list').innerText.includes('{text}')");
+    page.until("good news", &says("Everybody is fine"));
+    // Without what it has loaded before.
+    let page = scene.operator();
+    scene.kill();
+    page.until_seen(".banner.lost");
+    pictures(&page, "away", &[places.as_slice(), &["alerts/1", "devices/NOBODY"]].concat());
+    page.show("alerts");
+    page.until("no good news", &says("What has happened since is not known"));
+    assert!(!page.holds(&says("Everybody is fine")), "a page that knows nothing says that all is well");
+}
+
+#[test]
 fn both_languages_have_every_text_and_are_a_key_away() {
     let scene = Scene::start();
     let page = scene.operator();

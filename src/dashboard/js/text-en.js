@@ -98,6 +98,7 @@ export default {
   "alerts.more": "{n} more",
   "alerts.none": "No open alerts",
   "alerts.none_text": "Everybody is fine, as far as the watches say.",
+  "alerts.none_old": "None were open", "alerts.none_old_text": "What has happened since is not known: the server cannot be reached.",
   "alerts.none_filtered": "Nothing matches the filter",
   "alerts.choose": "Choose an alert to see who, where and what was done.",
   "alerts.truncated": "Too many alerts are open: the least severe are not shown.",

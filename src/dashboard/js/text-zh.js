@@ -98,6 +98,7 @@ export default {
   "alerts.more": "还有 {n} 条",
   "alerts.none": "没有未结案的告警",
   "alerts.none_text": "从手表数据看，大家都平安。",
+  "alerts.none_old": "断线前没有未结案的告警", "alerts.none_old_text": "无法连接服务器，此后的情况未知。",
   "alerts.none_filtered": "没有符合条件的告警",
   "alerts.choose": "选择一条告警，查看人员、位置和处理情况。",
   "alerts.truncated": "未结案告警过多：最轻的未显示。",

@@ -93,7 +93,10 @@ function useKeys(alerts, selected) {
 export function AlertsPage({ selected }) {
   const alerts = visible.value;
   useKeys(alerts, selected);
-  const empty = useMemo(() => html`<${Nothing} title=${t("alerts.none")}>${t("alerts.none_text")}<//>`, [t("alerts.none")]);
+  const isOld = isStale.value;
+  // Nobody is said to be fine by a page that does not know.
+  const empty = useMemo(() => isOld ? html`<${Nothing} icon="help" title=${t("alerts.none_old")}>${t("alerts.none_old_text")}<//>`
+    : html`<${Nothing} title=${t("alerts.none")}>${t("alerts.none_text")}<//>`, [isOld, t("alerts.none")]);
   return html`<div class=${selected ? "split with-detail" : "split"}>
     <div class="list">
       <div class="page-head">
