@@ -16,6 +16,8 @@ use crate::session::pending::{NotPending, Pending, PendingActions};
 
 /// Between two attempts to store it, when the database takes writes.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Five minutes at least, outages apart. After that the alert waits for somebody again.
+const ATTEMPTS_MAX: u32 = 600;
 
 /// The answer, with status 202.
 #[derive(Serialize)]
@@ -93,11 +95,11 @@ impl Drop for Entry {
 /// Until it is stored, or is of no use any more.
 async fn store(state: web::Data<ApiState>, entry: Entry) {
     let Pending { alert, action, scope } = &*entry.pending;
-    loop {
+    for attempt in 1.. {
         state.admission.outage.over().await;
         let refused = match perform(&state, scope, action).await {
             Ok(()) => return,
-            Err(problem) if problem.is_servers() => {
+            Err(problem) if problem.is_servers() && attempt < ATTEMPTS_MAX => {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 continue;
             }
@@ -105,7 +107,7 @@ async fn store(state: web::Data<ApiState>, entry: Entry) {
         };
         tracing::warn!(
             alert = %alert.alert_id, device = %alert.device_sn, actor = %action.actor,
-            "an acknowledgement from while nothing could be stored came too late: {refused}"
+            "an acknowledgement from while nothing could be stored is not stored as such: {refused}"
         );
         // Whoever reads the timeline shall see that somebody was there.
         let said = alert.acknowledged_at.map(|at| at.to_string()).unwrap_or_default();

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised as ActixSupervised, WrapFuture,
 };
-use tokio::sync::oneshot;
 
 use super::checkpoints::Checkpoints;
 use super::core::{Core, Effect};
@@ -21,7 +20,6 @@ use super::messages::{Administer, Flush, Wake};
 use crate::config::WriterConfig;
 use crate::session::messages::AlertShown;
 use crate::storage::checkpoint::Checkpointer;
-use crate::storage::command::Command;
 use crate::storage::database::Database;
 use crate::supervision::guard::{self, GuardedActor, Supervised, guarded, guarded_timer};
 
@@ -112,12 +110,8 @@ impl BatchWriter {
                             let now = actor.supervised.clock.now();
                             actor.supervised.health.record_error(now, err.to_string());
                         }
-                        match &done.failed {
-                            Some((_, err)) => actor.announce.write_failed(err, &actor.database),
-                            None if done.batches > 0 && !done.command_failed => {
-                                actor.announce.write_succeeded()
-                            }
-                            None => {}
+                        if let Some((_, err)) = &done.failed {
+                            actor.announce.write_failed(err, &actor.database);
                         }
                         actor.step(ctx, |core| core.finished(done, Instant::now()));
                     }
@@ -184,8 +178,7 @@ impl BatchWriter {
     fn probe(&mut self, ctx: &mut Context<Self>) {
         let wanted = self.announce.outage.current().is_some() || self.database.wants_turn();
         if wanted && self.core.is_idle() {
-            let (reply, _) = oneshot::channel();
-            self.step(ctx, |core| core.command(Administer { command: Command::Probe, reply }));
+            self.step(ctx, |core| core.command(Administer::probe()));
         }
     }
 

@@ -18,7 +18,7 @@ use super::messages::{Administer, CommittedItem, ShardNotice};
 use crate::domain::alert::AlertChange;
 use crate::domain::ids::{AlertId, EventId};
 use crate::session::messages::{HandOver, Publish, VitalsInterest, VitalsUpdate, Watermark};
-use crate::storage::command::CommandError;
+use crate::storage::command::{Command, CommandError};
 use crate::storage::commit::{Committed, Entry, Stored, WriteToken, distinct};
 use crate::storage::database::{Database, StorageError};
 use crate::supervision::clock::Clock;
@@ -62,8 +62,6 @@ pub struct Done {
     pub batches: usize,
     /// The one that did not, for another try.
     pub failed: Option<(Vec<Queued>, StorageError)>,
-    /// After those batches a command's transaction failed.
-    pub command_failed: bool,
     /// What is stored has changed behind the shards.
     pub rebased: bool,
 }
@@ -92,16 +90,17 @@ pub fn run(
         refuse(commands);
         return Done { failed: Some(failed), ..done };
     }
-    for Administer { command, reply } in commands {
+    for Administer { command, reply } in announce.with_probe(commands) {
         let now = announce.clock.now();
+        let is_probe = matches!(command, Command::Probe);
         match catch_unwind(AssertUnwindSafe(|| token.execute(command, now))) {
             Ok(result) => {
-                let usable = announce.command_ended(&result, database);
+                let usable = announce.command_ended(is_probe, &result, database);
                 // Whoever asked may have gone.
                 drop(reply.send(result));
                 if !usable {
                     // Like after a batch that failed. The other commands are told to come again.
-                    return Done { command_failed: true, ..done };
+                    return done;
                 }
             }
             Err(panic) => {

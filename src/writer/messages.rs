@@ -87,6 +87,14 @@ pub struct Administer {
     pub reply: oneshot::Sender<Result<CommandReply, CommandError>>,
 }
 
+impl Administer {
+    /// Nobody waits for the answer.
+    pub fn probe() -> Self {
+        let (reply, _) = oneshot::channel();
+        Self { command: Command::Probe, reply }
+    }
+}
+
 /// From `app` at shutdown, after the shards have drained: answered when nothing is left.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::job::Announce;
-use crate::storage::command::{CommandError, CommandReply};
+use super::messages::Administer;
+use crate::storage::command::{Command, CommandError, CommandReply};
 use crate::storage::database::{Database, StorageError};
 use crate::supervision::outage::OutageKind;
 
@@ -34,14 +35,26 @@ impl Announce {
         }
     }
 
+    /// Only a probe ends an outage: whatever else commits may have found nothing to write. So while one
+    /// lasts, every turn has one.
+    pub(super) fn with_probe(&self, mut commands: Vec<Administer>) -> Vec<Administer> {
+        let has_one = commands.iter().any(|asked| matches!(asked.command, Command::Probe));
+        if self.outage.current().is_some() && !has_one {
+            commands.push(Administer::probe());
+        }
+        commands
+    }
+
     /// A command has been carried out or not. False if its connection is not to be used again.
     pub(super) fn command_ended(
         &self,
+        is_probe: bool,
         result: &Result<CommandReply, CommandError>,
         database: &Database,
     ) -> bool {
         match result {
-            Ok(_) => self.write_succeeded(),
+            Ok(_) if is_probe => self.write_succeeded(),
+            Ok(_) => {}
             Err(CommandError::Storage(err)) => {
                 self.write_failed(err, database);
                 return false;
@@ -52,8 +65,7 @@ impl Announce {
         true
     }
 
-    /// A write has committed.
-    pub(super) fn write_succeeded(&self) {
+    fn write_succeeded(&self) {
         if let Some(lasted) = self.outage.end(Instant::now()) {
             self.metrics.storage_outage.set(0);
             tracing::warn!("the database takes writes again after {} s", lasted.as_secs());

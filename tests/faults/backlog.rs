@@ -4,18 +4,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use watchpost::session::messages::Publish;
+use watchpost::storage::command::Command;
 use watchpost::supervision::link::Link;
+use watchpost::supervision::outage::OutageKind;
 use watchpost::writer::actor::token_slot;
 use watchpost::writer::backlog::{Backlog, More};
 use watchpost::writer::inbox::Inbox;
 use watchpost::writer::job::{self, Announce, Done, Job, TokenSlot};
 use watchpost::writer::lanes::{Lanes, Queued};
-use watchpost::writer::messages::{WriteBatch, WriteItem};
+use watchpost::writer::messages::{Administer, WriteBatch, WriteItem};
 
 use super::bench::Answer;
 use super::tools::WriteLock;
 use super::writer::{Scene, decided};
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, NOW};
 
 const ROWS: usize = 2;
 
@@ -169,4 +171,33 @@ fn a_job_that_has_nothing_left_waits_for_the_next_batch_and_goes_when_something_
     assert!(begun.elapsed() < DEADLINE, "nothing waits for the end of its patience");
     assert!(done.failed.is_none());
     assert_eq!((done.batches, desk.stored(), desk.waiting()), (2, 2, false));
+}
+
+/// What a full disk says, where only a probe meets it.
+const NO_ROOM: &str = "CREATE TRIGGER no_room BEFORE INSERT ON meta WHEN new.key = 'write_probe' \
+    BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+
+#[test]
+fn an_outage_lasts_until_a_probe_succeeds_whatever_else_commits() {
+    let desk = Desk::new();
+    let announce = desk.announce(|| {});
+    let outage = &announce.outage;
+    outage.begin(OutageKind::DiskFull, "test".into(), NOW, Instant::now());
+    let (items, mut answers) = decided("A", &[1, 2]);
+    desk.queue(items);
+    desk.scene.file().execute(NO_ROOM);
+    // As does a batch of nothing but duplicates, for which a full disk has room.
+    let done = desk.run(desk.more().take(), &announce);
+    assert!(done.failed.is_none() && outage.current().is_some());
+    assert_eq!((done.batches, answered(&mut answers)), (1, 2));
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let command = Administer { command: Command::RevokeToken { token_id: "none".into() }, reply };
+    desk.run_job(Job { commands: vec![command], ..Job::default() }, &announce);
+    assert!(answer.blocking_recv().is_ok() && outage.current().is_some());
+
+    desk.scene.file().execute("DROP TRIGGER no_room");
+    let (items, mut answers) = decided("B", &[1]);
+    desk.queue(items);
+    desk.run(desk.more().take(), &announce);
+    assert_eq!((outage.current(), answered(&mut answers)), (None, 1));
 }
