@@ -332,7 +332,7 @@ impl Default for SessionConfig {
         Self {
             sessions_max: 5_000,
             anonymous_max: 500,
-            ring_changes: 20_000,
+            ring_changes: 5_000,
             snapshot_alerts_max: 10_000,
             write_stall_ms: 10_000,
             heartbeat_ms: 15_000,

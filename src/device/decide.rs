@@ -330,6 +330,8 @@ fn fire(
         Some(open) => open.repeat(what.clone()),
         None => {
             let change = Alert::raise(rule, device, given.owner, what.clone());
+            // Most devices have one at most; left to itself the list makes room for four.
+            state.open_alerts.reserve_exact(1);
             state.open_alerts.push(change.alert.clone());
             change
         }

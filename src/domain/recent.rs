@@ -42,7 +42,8 @@ pub enum Lookup {
 /// What has not committed is here however old it is, because storage could not tell of it.
 #[derive(Debug, Clone, Default)]
 pub struct RecentEvents {
-    timed: BTreeMap<EventId, SeenEvent>,
+    /// Committed, by id. A third of what a tree of them takes.
+    timed: VecDeque<(EventId, Option<AlertId>)>,
     timed_floor: Option<EventId>,
     hashed: HashMap<[u8; 32], (EventId, UtcMillis, SeenEvent)>,
     /// Arrival time up to which hashes may be missing.
@@ -88,7 +89,12 @@ impl RecentEvents {
     fn by_id(&self, id: EventId) -> Option<SeenEvent> {
         let pending = || self.pending.get(&id).map(|pending| pending.seen);
         let late = || self.late.iter().find(|(late, _)| *late == id).map(|(_, seen)| *seen);
-        self.timed.get(&id).copied().or_else(pending).or_else(late)
+        self.stored(id).or_else(pending).or_else(late)
+    }
+
+    fn stored(&self, id: EventId) -> Option<SeenEvent> {
+        let at = self.timed.binary_search_by_key(&id, |(known, _)| *known).ok()?;
+        Some(SeenEvent { alert_id: self.timed[at].1, committed: true })
     }
 
     fn by_hash(&self, hash: &[u8; 32]) -> Option<(EventId, UtcMillis, SeenEvent)> {
@@ -112,17 +118,25 @@ impl RecentEvents {
         if let Some((hash, arrival)) = hash {
             self.insert_hashed(hash, id, arrival, seen);
         }
-        self.timed.insert(id, seen);
-        if self.timed.len() > EVENTS_MAX
-            && let Some((oldest, dropped)) = self.timed.pop_first()
-        {
-            self.timed_floor = self.timed_floor.max(Some(oldest));
-            if oldest == id {
-                self.late.push_back((oldest, dropped));
-                if self.late.len() > EVENTS_MAX {
-                    self.late.pop_front();
-                }
+        let at = match self.timed.binary_search_by_key(&id, |(known, _)| *known) {
+            Ok(at) => {
+                self.timed[at].1 = seen.alert_id;
+                return;
             }
+            Err(at) => at,
+        };
+        if self.timed.len() < EVENTS_MAX {
+            self.timed.insert(at, (id, seen.alert_id));
+        } else if at == 0 {
+            self.timed_floor = self.timed_floor.max(Some(id));
+            self.late.push_back((id, seen));
+            if self.late.len() > EVENTS_MAX {
+                self.late.pop_front();
+            }
+        } else {
+            // The oldest goes first: the memory for one more would be twice as much.
+            self.timed_floor = self.timed_floor.max(self.timed.pop_front().map(|(oldest, _)| oldest));
+            self.timed.insert(at - 1, (id, seen.alert_id));
         }
     }
 
@@ -144,7 +158,7 @@ impl RecentEvents {
     /// Says that storage holds more than what has been inserted so far.
     pub fn mark_incomplete(&mut self, timed: bool, hashed: bool) {
         if timed {
-            self.timed_floor = self.timed_floor.max(self.timed.first_key_value().map(|(id, _)| *id));
+            self.timed_floor = self.timed_floor.max(self.timed.front().map(|(id, _)| *id));
         }
         if hashed {
             self.hashed_floor = self.hashed_floor.max(self.hashed.values().map(|(_, at, _)| *at).min());
@@ -254,5 +268,51 @@ impl RecentSamples {
     pub fn free_time(&self, now: UtcMillis) -> UtcMillis {
         let last = self.by_hash.iter().map(|(_, at)| *at).max();
         last.map_or(now, |last| now.max(last.saturating_add_ms(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn timed(id: EventId) -> EventIdentity {
+        EventIdentity { timed: Some(id), hashed: None, new_id: id, new_hash: None }
+    }
+
+    /// Ids from 1 to 512 in an order that meets each once, or twice with another alert.
+    fn ids() -> impl Iterator<Item = (EventId, Option<AlertId>)> {
+        (0..1024u64).map(|n| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&(n * 387 % 512 + 1).to_be_bytes());
+            (EventId(id), (n % 3 == 0).then_some(AlertId(n as i64)))
+        })
+    }
+
+    #[test]
+    fn the_newest_ids_are_known_with_their_alert_and_below_them_storage_is_asked() {
+        let mut recent = RecentEvents::default();
+        // The newest of all that came.
+        let mut model = BTreeMap::new();
+        for (id, alert_id) in ids() {
+            recent.insert(id, None, SeenEvent { alert_id, committed: true });
+            model.insert(id, alert_id);
+            let newest: BTreeMap<_, _> = model.iter().rev().take(EVENTS_MAX).collect();
+            for (known, alert_id) in newest {
+                let seen = SeenEvent { alert_id: *alert_id, committed: true };
+                assert_eq!(
+                    recent.lookup(&timed(*known), UtcMillis(0)),
+                    Lookup::Duplicate { event_id: *known, seen }
+                );
+            }
+            if model.len() > EVENTS_MAX {
+                assert_eq!(recent.lookup(&timed(EventId([0; 16])), UtcMillis(0)), Lookup::AskStorage);
+            }
+            let unseen = EventId([255; 16]);
+            assert_eq!(recent.lookup(&timed(unseen), UtcMillis(0)), Lookup::New);
+        }
+        assert_eq!((recent.timed.len(), recent.timed.capacity()), (EVENTS_MAX, EVENTS_MAX));
+        assert_eq!(recent.late.len(), EVENTS_MAX, "bounded too");
     }
 }

@@ -182,7 +182,9 @@ pub fn alert_text(change: &LoggedChange) -> ByteString {
 
 fn to_text(frame: &impl Serialize) -> ByteString {
     // Maps with text keys, finite numbers and texts: serde_json has nothing to refuse.
-    serde_json::to_string(frame).expect("a frame is plain JSON").into()
+    let text = serde_json::to_string(frame).expect("a frame is plain JSON");
+    // Exactly its size: the ring keeps it.
+    text.into_boxed_str().into()
 }
 
 #[cfg(test)]
