@@ -145,6 +145,7 @@ fn store(
             announce.watermark.advance(token.last_offset());
             crate::fail_point!("writer::announce");
             done.batches += 1;
+            announce.has_room();
             announce.committed(batch, committed);
             token.announced();
             Ok(())

@@ -35,11 +35,11 @@ impl Announce {
         }
     }
 
-    /// Only a probe ends an outage: whatever else commits may have found nothing to write. So while one
+    /// Only a probe ends an outage of the disk: whatever else commits may have found nothing to write. So while one
     /// lasts, every turn has one.
     pub(super) fn with_probe(&self, mut commands: Vec<Administer>) -> Vec<Administer> {
         let has_one = commands.iter().any(|asked| matches!(asked.command, Command::Probe));
-        if self.outage.current().is_some() && !has_one {
+        if self.outage.current().is_some_and(|kind| kind != OutageKind::SpoolFull) && !has_one {
             commands.push(Administer::probe());
         }
         commands
@@ -54,7 +54,7 @@ impl Announce {
     ) -> bool {
         match result {
             Ok(_) if is_probe => self.write_succeeded(),
-            Ok(_) => {}
+            Ok(_) => self.has_room(),
             Err(CommandError::Storage(err)) => {
                 self.write_failed(err, database);
                 return false;
@@ -63,6 +63,14 @@ impl Announce {
             Err(_) => {}
         }
         true
+    }
+
+    /// Something has committed. A full spool refuses before it writes, and what is urgent last: whatever
+    /// commits has found room.
+    pub(super) fn has_room(&self) {
+        if self.outage.current() == Some(OutageKind::SpoolFull) {
+            self.write_succeeded();
+        }
     }
 
     fn write_succeeded(&self) {
