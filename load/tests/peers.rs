@@ -60,11 +60,16 @@ fn the_server_and_its_yardsticks_are_measured_and_counted() {
         assert_eq!(stored["events"], target["answered_200"]);
         assert_eq!(stored["vitals"], target["answered_200"]);
         assert!(target["database_connections"].as_u64() > Some(0), "{target:#}");
+        let stored = stored["events"].as_f64().unwrap() / target["rounds"][0]["ran_s"].as_f64().unwrap();
+        let said = target["stored_per_s"].as_f64().unwrap();
+        assert!((said / stored - 1.0).abs() < 0.05, "{said} instead of {stored} a second");
     }
     assert_eq!(target(&result, "ceiling")["answered_200_not_stored"], Value::Null);
     for name in ["ceiling", "prototype"] {
         assert!(result["watchpost_by"][name].as_f64() > Some(0.0), "{result:#}");
     }
+    let by_stored = result["watchpost_by_stored"].as_object().expect("ratios");
+    assert!(by_stored.keys().eq(["prototype"]), "the ceiling stores nothing: {by_stored:?}");
     assert_eq!(left_over(dir.path()), Vec::<String>::new());
 }
 

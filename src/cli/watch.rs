@@ -274,6 +274,8 @@ impl<W: Write> Watcher<'_, W> {
                 }
                 self.pending = acknowledged.into_iter().map(|in_hand| in_hand.alert_id).collect();
             }
+            // Another log, and nothing is in it yet.
+            Incoming::Gap { from, to } if to < from => {}
             Incoming::Gap { from, to } => self.say(&format!("changes {from} to {to} were missed"))?,
             Incoming::Error { code, message } => {
                 self.out.flush()?;

@@ -65,7 +65,8 @@ impl Passed {
     }
 }
 
-/// Changes `from` to `to`, both included, that are not sent one by one.
+/// Changes `from` to `to`, both included, that are not sent one by one; 1 to 0 if the place that was
+/// asked for is not in the log and nothing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     pub from: Offset,

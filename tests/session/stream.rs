@@ -117,6 +117,19 @@ async fn what_cannot_be_resumed_is_a_gap_and_a_snapshot() {
 }
 
 #[actix_web::test]
+async fn a_place_in_another_log_is_a_gap_also_while_nothing_is_in_this_one() {
+    let server = Server::start(quick(), History::default()).await;
+    let mut socket = server.enter("admin").await;
+    for since in [json!({"epoch": "another", "offset": 3}), server.since(1)] {
+        let gap = socket.ask(json!({"type": "subscribe", "id": "a", "since": since})).await;
+        assert_eq!(gap, json!({"type": "gap", "from": 1, "to": 0}));
+        let snapshot = socket.json().await;
+        assert_eq!((&snapshot["type"], &snapshot["offset"]), (&json!("snapshot"), &json!(0)));
+    }
+    server.stop().await;
+}
+
+#[actix_web::test]
 async fn a_filter_narrows_and_another_customer_sees_nothing() {
     let mut server = Server::start(quick(), three_alerts()).await;
     let mut own = server.enter("c1").await;

@@ -183,6 +183,7 @@ async fn one_round(
         summary: round.latencies.summary(round.elapsed),
         latencies: round.latencies,
         elapsed: round.elapsed,
+        ran: Duration::from_secs(turns.warm_up) + round.elapsed,
         answers: round.answers,
         cpu_s,
         generator_cpu_s,

@@ -32,7 +32,8 @@ pub struct RoundReport {
     pub summary: Summary,
     pub latencies: Latencies,
     pub elapsed: Duration,
-    /// Warm-up included, as in what is stored.
+    /// Warm-up included, as in `answers` and in what is stored.
+    pub ran: Duration,
     pub answers: Answers,
     /// CPU seconds of the measured part.
     pub cpu_s: f64,
@@ -64,6 +65,7 @@ impl RoundReport {
         json!({
             "latency": self.summary.to_json(),
             "elapsed_s": rounded(self.elapsed.as_secs_f64()),
+            "ran_s": rounded(self.ran.as_secs_f64()),
             "answered_200": self.answered(),
             "not_answered_200": self.answers.failures_json(),
             "cpu_s": rounded(self.cpu_s),
@@ -109,6 +111,17 @@ impl Measured {
         self.rounds.iter().map(|round| round.lost(stored(round))).sum()
     }
 
+    /// Events stored per second while it was posted to, median of the rounds: what it can keep doing,
+    /// whenever it answers.
+    fn stored_per_s(&self) -> Option<f64> {
+        let rate = |round: &RoundReport| {
+            Some(round.stored_at_once?.events as f64 / round.ran.as_secs_f64().max(f64::EPSILON))
+        };
+        let mut rates: Vec<f64> = self.rounds.iter().map(rate).collect::<Option<_>>()?;
+        rates.sort_by(f64::total_cmp);
+        (!rates.is_empty()).then(|| median(&rates))
+    }
+
     fn resident_kib(&self) -> u64 {
         self.rounds.iter().map(|round| round.resident_kib).max().unwrap_or_default()
     }
@@ -133,6 +146,7 @@ impl Measured {
             "requests_per_s": self.per_s().map(|[least, median, most]| {
                 json!({ "min": rounded(least), "median": rounded(median), "max": rounded(most) })
             }),
+            "stored_per_s": self.stored_per_s().map(rounded),
             "latency": self.latency().to_json(),
             "cpu_cores": rounded(cpu),
             "cpu_us_per_request": rounded(cpu_us),
@@ -165,6 +179,15 @@ impl Report {
         others.filter_map(|other| Some((other.name.text(), self.ratio(Name::Watchpost, other.name)?)))
     }
 
+    /// The same by what is stored per second, of those that store.
+    fn ratios_stored(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let own = self.find(Name::Watchpost).and_then(Measured::stored_per_s);
+        let others = self.measured.iter().filter(|measured| measured.name != Name::Watchpost);
+        let theirs = |other: &Measured| Some((other.name.text(), other.stored_per_s()?));
+        let by = move |(name, rate): (_, f64)| Some((name, own? / rate.max(f64::EPSILON)));
+        others.filter_map(theirs).filter_map(by)
+    }
+
     /// An error if one that promises to store has not, or has failed.
     pub fn verdict(&self) -> anyhow::Result<()> {
         for measured in self.measured.iter().filter(|measured| measured.name.must_store()) {
@@ -188,12 +211,12 @@ impl Report {
     }
 
     pub fn to_json(&self, args: &PeersArgs) -> Value {
-        let ratios: serde_json::Map<String, Value> =
-            self.ratios().map(|(name, ratio)| (name.to_owned(), json!(thousandths(ratio)))).collect();
+        let by_name = |(name, ratio): (&str, f64)| (name.to_owned(), json!(thousandths(ratio)));
         let body = Workload::from(args.body).name();
         let mut json = args.turns.to_json(&self.commit, &self.machine, body, &json!({}));
         json["targets"] = self.measured.iter().map(Measured::to_json).collect();
-        json["watchpost_by"] = Value::Object(ratios);
+        json["watchpost_by"] = Value::Object(self.ratios().map(by_name).collect());
+        json["watchpost_by_stored"] = Value::Object(self.ratios_stored().map(by_name).collect());
         json
     }
 
@@ -228,7 +251,10 @@ impl Report {
         }
         writeln!(out)?;
         for (name, ratio) in self.ratios() {
-            writeln!(out, "watchpost is {ratio:.2} x {name}")?;
+            let stored = self.ratios_stored().find(|(other, _)| *other == name);
+            let stored =
+                stored.map_or(String::new(), |(_, ratio)| format!(", by events stored {ratio:.2} x"));
+            writeln!(out, "watchpost is {ratio:.2} x {name}{stored}")?;
         }
         writeln!(out)?;
         for measured in &self.measured {
@@ -271,7 +297,9 @@ fn write_notes(out: &mut String, measured: &Measured) -> std::fmt::Result {
     match (measured.lost(|round| round.stored_at_once), measured.lost(|round| round.stored)) {
         (Some(at_once), Some(lost)) => writeln!(
             out,
-            "{name:<15}{answered} answered 200; not stored at that moment {at_once}, at rest {lost}"
+            "{name:<15}{answered} answered 200, {:.0} stored per second; not stored at that moment {at_once}, at \
+             rest {lost}",
+            measured.stored_per_s().unwrap_or_default()
         )?,
         _ => writeln!(out, "{name:<15}{answered} answered 200; nothing to count")?,
     }
