@@ -154,7 +154,7 @@ pub struct StorageConfig {
     /// Pages of 4 KiB in the write-ahead log after which the writer moves what is left of them
     /// into the database file itself.
     pub checkpoint_pages: u32,
-    /// They are moved beside the writer this often, milliseconds.
+    /// They are moved beside the writer at most this often, milliseconds.
     pub checkpoint_interval_ms: u64,
     /// PostgreSQL ends a statement that takes longer, milliseconds.
     pub postgres_statement_timeout_ms: u32,
@@ -184,7 +184,7 @@ impl Default for StorageConfig {
             reader_timeout_ms: 2_000,
             busy_timeout_ms: 2_000,
             checkpoint_pages: 65_536,
-            checkpoint_interval_ms: 100,
+            checkpoint_interval_ms: 500,
             postgres_statement_timeout_ms: 10_000,
             postgres_lock_timeout_ms: 2_000,
             postgres_commit_limit_ms: 100,

@@ -37,8 +37,7 @@ pub struct BatchWriter {
     inbox: Inbox,
     checkpointer: Arc<tokio::sync::Mutex<Option<Checkpointer>>>,
     /// `None` where the database does that itself.
-    checkpoint_interval: Option<Duration>,
-    checkpoints: Checkpoints,
+    checkpoints: Option<Checkpoints>,
     /// What a restart resets.
     core: Core,
 }
@@ -56,13 +55,14 @@ impl BatchWriter {
             core: Core::new(config.clone(), announce.shards.len(), announce.metrics.clone(), inbox.clone()),
             supervised,
             config,
-            checkpoint_interval: database.checkpoint_interval(),
+            checkpoints: database
+                .checkpoint_interval()
+                .map(|interval| Checkpoints::new(interval, Instant::now())),
             database,
             token,
             announce,
             inbox,
             checkpointer: Arc::default(),
-            checkpoints: Checkpoints::new(Instant::now()),
         }
     }
 
@@ -155,7 +155,8 @@ impl BatchWriter {
     /// connection checkpoints when the log has grown too long.
     fn checkpoint(&mut self, _: &mut Context<Self>) {
         crate::fail_point!("writer::checkpoint");
-        if !self.checkpoints.is_due(self.core.taken(), Instant::now()) {
+        let taken = self.core.taken();
+        if !self.checkpoints.as_mut().is_some_and(|due| due.is_due(taken, Instant::now())) {
             return;
         }
         let Ok(mut slot) = self.checkpointer.clone().try_lock_owned() else { return };
@@ -206,8 +207,8 @@ impl Actor for BatchWriter {
         self.step(ctx, Core::restart_shards);
         self.take_over(ctx);
         guard::every(ctx, SHOWN_INTERVAL, Self::record_shown);
-        if let Some(interval) = self.checkpoint_interval {
-            guard::every(ctx, interval, Self::checkpoint);
+        if let Some(checkpoints) = &self.checkpoints {
+            guard::every(ctx, checkpoints.tick(), Self::checkpoint);
         }
         guard::every(ctx, PROBE_INTERVAL, Self::probe);
     }
