@@ -119,14 +119,10 @@ static int sync_with(int (*real)(int), int fd) {
     pthread_mutex_lock(&lock);
     uint64_t number = ++syncs;
     record(SYNC_BEGUN, file, number, NULL, 0);
-    int fails = errors[fd];
-    errors[fd] = 0;
     if (wanted(eio_path)) {
-        fails = 1;
+        errors[fd] = 0;
         for (int other = 0; other < DESCRIPTORS; other++)
             if (other != fd && files[other] == file) errors[other] = 1;
-    }
-    if (fails) {
         record(SYNC_FAILED, file, number, NULL, 0);
         pthread_mutex_unlock(&lock);
         errno = EIO;
@@ -135,7 +131,15 @@ static int sync_with(int (*real)(int), int fd) {
     pthread_mutex_unlock(&lock);
     int result = real(fd), failed = errno;
     pthread_mutex_lock(&lock);
-    record(result == 0 ? SYNCED : SYNC_FAILED, file, number, NULL, 0);
+    if (result == 0 && errors[fd]) {
+        /* Linux tells of the error of another descriptor when it has written and waited. What was lost was lost
+         * then, and nothing is now: so this is no SYNC_FAILED, but no promise either. */
+        result = -1;
+        failed = EIO;
+    } else {
+        record(result == 0 ? SYNCED : SYNC_FAILED, file, number, NULL, 0);
+    }
+    errors[fd] = 0;
     pthread_mutex_unlock(&lock);
     errno = failed;
     return result;
