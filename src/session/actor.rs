@@ -385,7 +385,7 @@ impl Handler<Report> for SessionActor {
             Written::Vitals => self.client.vitals_written(),
             Written::HandOver { subscription, cursor } => {
                 self.client.written(subscription, cursor);
-                self.send_registry(|links| &links.pull, Pull { session: self.session, subscription });
+                self.deps.registry.pulls.push(Pull { session: self.session, subscription });
             }
         }
     }

@@ -263,6 +263,13 @@ impl Audience {
         }
     }
 
+    /// True if there is more for a session as soon as it has written what it has.
+    pub fn wants_pulls(&self, last: Offset) -> bool {
+        let mut handed_over = self.members.values().filter_map(|member| member.subscribed.as_ref());
+        handed_over
+            .any(|subscribed| !subscribed.parked && (subscribed.cursor < last || subscribed.pending_due))
+    }
+
     /// How many changes behind `last` the session is that has written the fewest.
     pub fn slowest_behind(&self, last: Offset) -> Offset {
         let written = self.members.values().filter_map(|member| Some(member.subscribed.as_ref()?.written));

@@ -11,6 +11,7 @@ use super::filter::Filter;
 use super::frames::Since;
 use super::messages::{Publish, VitalsUpdate};
 use super::pending::{Pending, PendingActions};
+use super::pulls::Pulls;
 use super::ring::Frame;
 use crate::domain::alert::Alert;
 use crate::domain::ids::Offset;
@@ -151,13 +152,18 @@ pub struct Subscription {
     pub passed: Passed,
 }
 
-/// From a session: everything handed over has been written, send more when there is more.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
+/// From a session: everything handed over has been written, send more when there is more. It is no
+/// message: [`Pulls`] keeps it until the registry looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pull {
     pub session: SessionId,
     pub subscription: u64,
 }
+
+/// There are [`Pull`]s, and somebody waits for more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Pulled;
 
 /// From a session that ends. A lost one costs an entry until the next hand-over to it fails.
 #[derive(Debug, Message)]
@@ -182,7 +188,7 @@ pub struct RegistryLinks {
     pub join: Link<Join>,
     pub enter: Link<Enter>,
     pub subscribe: Link<Subscribe>,
-    pub pull: Link<Pull>,
+    pub pulls: Pulls,
     pub leave: Link<Leave>,
     pub close_all: Link<CloseAll>,
 }
@@ -197,7 +203,7 @@ impl RegistryLinks {
             join: Link::new(REGISTRY, health.clone()),
             enter: Link::new(REGISTRY, health.clone()),
             subscribe: Link::new(REGISTRY, health.clone()),
-            pull: Link::new(REGISTRY, health.clone()),
+            pulls: Pulls::new(Link::new(REGISTRY, health.clone())),
             leave: Link::new(REGISTRY, health.clone()),
             close_all: Link::new(REGISTRY, health.clone()),
         }

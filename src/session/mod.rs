@@ -19,6 +19,7 @@ pub mod messages;
 pub mod open_alerts;
 pub mod outbound;
 pub mod pending;
+pub mod pulls;
 pub mod registry;
 pub mod registry_actor;
 pub mod revocations;

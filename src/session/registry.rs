@@ -158,6 +158,11 @@ impl Registry {
         self.audience.pull(&self.log, session, serial);
     }
 
+    /// True if there is more for a session as soon as it has written what it has.
+    pub fn wants_pulls(&self) -> bool {
+        self.audience.wants_pulls(self.log.last())
+    }
+
     pub fn leave(&mut self, session: SessionId) {
         self.audience.leave(session);
     }

@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 
 use super::audience::ReplayRead;
 use super::delivery::{
-    CloseAll, Enter, Farewell, Join, Leave, Pull, RegistryLinks, SessionId, Subscribe, ToSession,
+    CloseAll, Enter, Farewell, Join, Leave, Pull, Pulled, RegistryLinks, SessionId, Subscribe, ToSession,
 };
 use super::live_log::{LogRead, ReadFailure};
 use super::messages::{Epoch, Publish, VitalsInterest, Watermark};
 use super::pending::{PendingActions, PendingChanged};
+use super::pulls::Pulls;
 use super::registry::{Effect, Limits, Registry};
 use crate::config::SessionConfig;
 use crate::domain::ids::Offset;
@@ -37,8 +38,8 @@ pub struct RegistryDeps {
 
 /// Owns open alerts, recent changes and subscriptions.
 ///
-/// Receives: `Publish` (writer), `PendingChanged` (doors), `Join`, `Enter`, `Subscribe`, `Pull`, `Leave`
-/// (sessions), `CloseAll` (app).
+/// Receives: `Publish` (writer), `PendingChanged` (doors), `Join`, `Enter`, `Subscribe`, `Pulled`, `Leave`
+/// (sessions), `CloseAll` (app). Before each it looks for [`Pulls`].
 /// Sends: `ToSession`, at most one hand-over outstanding per session. Bound: the ring, the number
 /// of sessions, and the writer's limit on hand-overs. On restart: reads everything anew; all
 /// sessions see the end of their channel, close with 1012, and their clients resume by offset.
@@ -46,6 +47,7 @@ pub struct SessionRegistry {
     core: Registry,
     sessions: HashMap<SessionId, mpsc::UnboundedSender<ToSession>>,
     pending: PendingActions,
+    pulls: Pulls,
     /// Shutting down: nobody is let in.
     closing: bool,
     /// Of the log that the core has read.
@@ -56,7 +58,7 @@ pub struct SessionRegistry {
 }
 
 impl SessionRegistry {
-    pub fn new(deps: RegistryDeps, pending: PendingActions) -> Self {
+    pub fn new(deps: RegistryDeps, pending: PendingActions, pulls: Pulls) -> Self {
         let open_alerts = deps.metrics.open_alert_gauges();
         // There from the start: the first of a kind may come after hours.
         for kind in ["load", "catch_up", "refill", "replay"] {
@@ -64,19 +66,19 @@ impl SessionRegistry {
         }
         let epoch = deps.epoch.get();
         let (core, sessions) = (Self::fresh(&deps), HashMap::new());
-        Self { core, epoch, sessions, pending, closing: false, open_alerts, deps }
+        Self { core, epoch, sessions, pending, pulls, closing: false, open_alerts, deps }
     }
 
     /// Starts it on `arbiter` under a supervisor and points the links at it: the factory.
     pub fn start(deps: RegistryDeps, links: &RegistryLinks, arbiter: &ArbiterHandle) {
-        let pending = links.pending.clone();
-        let addr = Supervisor::start_in_arbiter(arbiter, move |_| SessionRegistry::new(deps, pending));
+        let (pending, pulls) = (links.pending.clone(), links.pulls.clone());
+        let addr = Supervisor::start_in_arbiter(arbiter, move |_| SessionRegistry::new(deps, pending, pulls));
         links.publish.point_to(&addr);
         links.pending.changed().point_to(&addr);
         links.join.point_to(&addr);
         links.enter.point_to(&addr);
         links.subscribe.point_to(&addr);
-        links.pull.point_to(&addr);
+        links.pulls.wake().point_to(&addr);
         links.leave.point_to(&addr);
         links.close_all.point_to(&addr);
     }
@@ -99,6 +101,7 @@ impl SessionRegistry {
             tracing::warn!("offsets were given anew; screens connect and read anew");
             self.begin_anew();
         }
+        self.pull();
         let (committed, now) = (self.deps.watermark.get(), Instant::now());
         step(&mut self.core, committed, now);
         self.core.observe(committed, now);
@@ -107,12 +110,24 @@ impl SessionRegistry {
         self.deps.metrics.pending_acknowledgements.set(pending.len() as i64);
         self.core.pending(pending, self.deps.watermark.get());
         self.carry_out(ctx);
+        // What came meanwhile wakes nobody: whoever waits for it is served now.
+        while self.core.wants_pulls() && !self.pulls.want() {
+            self.pull();
+            self.carry_out(ctx);
+        }
         if let Some(devices) = self.core.interest().take_changed() {
             self.deps.interest.store(Arc::new(devices));
         }
         self.deps.metrics.registry_offset.set(self.core.last());
         for (gauge, count) in self.open_alerts.iter().zip(self.core.open_counts().as_flattened()) {
             gauge.set(*count as i64);
+        }
+    }
+
+    fn pull(&mut self) {
+        for Pull { session, subscription } in self.pulls.take() {
+            crate::fail_point!("registry::pull");
+            self.core.pull(session, subscription);
         }
     }
 
@@ -307,14 +322,11 @@ impl Handler<Subscribe> for SessionRegistry {
     }
 }
 
-impl Handler<Pull> for SessionRegistry {
+impl Handler<Pulled> for SessionRegistry {
     type Result = ();
 
-    fn handle(&mut self, Pull { session, subscription }: Pull, ctx: &mut Self::Context) {
-        guarded(self, ctx, |actor, ctx| {
-            crate::fail_point!("registry::pull");
-            actor.step(ctx, |core, _, _| core.pull(session, subscription));
-        });
+    fn handle(&mut self, _: Pulled, ctx: &mut Self::Context) {
+        guarded(self, ctx, |actor, ctx| actor.step(ctx, |_, _, _| ()));
     }
 }
 

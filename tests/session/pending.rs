@@ -1,14 +1,19 @@
 //! Who has an alert in hand while nothing can be stored.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use watchpost::domain::alert::{ActionKind, Alert, AlertState, OperatorAction, Transition};
 use watchpost::domain::owner::Scope;
 use watchpost::domain::rule::Severity;
 use watchpost::domain::time::UtcMillis;
-use watchpost::session::pending::NotPending;
+use watchpost::session::delivery::ToSession;
+use watchpost::session::pending::{NotPending, Pending};
+use watchpost::session::registry::Effect;
 
 use super::history::{History, alert};
 use super::server::{Server, quick};
+use super::world::{World, id, view};
 
 const AT: UtcMillis = UtcMillis(1_790_000_100_000);
 
@@ -108,4 +113,22 @@ fn what_was_said_before_it_happened_again_is_not_said_of_that() {
     assert!(again.carry_out(&said, later).is_err() && again.state == AlertState::Raised);
     let change = present.carry_out(&said, later).expect("nothing has happened since");
     assert_eq!((present.acknowledged_at, change.at), (Some(AT), later), "stored later than it was said");
+}
+
+#[test]
+fn the_registry_wants_to_be_woken_for_a_screen_that_is_being_written_and_does_not_know_it() {
+    let mut world = World::new();
+    world.end_log_read(false);
+    world.settle();
+    world.subscribe(id(0), None, view(0));
+    world.settle();
+    assert!(world.clients[&id(0)].outstanding && !world.registry.wants_pulls());
+    let alert = alert(1, "w0", "c0", Severity::Critical);
+    let pending = Pending { alert, action: acknowledge(1, "a", "ann"), scope: Scope::All };
+    world.registry.pending(Arc::new([(pending.alert.alert_id, Arc::new(pending))].into()), 0);
+    assert!(world.registry.wants_pulls());
+    world.registry.pull(id(0), world.clients[&id(0)].serial);
+    let told = world.registry.take_effects();
+    assert!(matches!(told[..], [Effect::Tell(_, ToSession::Pending(_))]), "{told:?}");
+    assert!(!world.registry.wants_pulls());
 }

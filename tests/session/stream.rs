@@ -1,6 +1,7 @@
 //! What a dashboard sees on a good day.
 
 use serde_json::json;
+use watchpost::config::SessionConfig;
 use watchpost::domain::alert::Transition;
 use watchpost::domain::rule::Severity;
 use watchpost::domain::time::UtcMillis;
@@ -63,6 +64,23 @@ async fn frames_sent_right_behind_the_token_are_not_lost() {
     socket.send(json!({"type": "subscribe", "id": "a"})).await;
     assert_eq!(socket.json().await["type"], "hello");
     assert_eq!(socket.json().await["type"], "snapshot");
+    server.stop().await;
+}
+
+#[actix_web::test]
+async fn what_comes_while_a_socket_is_written_to_follows_without_the_timer() {
+    let hour = SessionConfig { reconcile_ms: 3_600_000, ..quick() };
+    let mut server = Server::start(hour, History::default()).await;
+    let mut sockets = [server.subscribe("admin").await, server.subscribe("admin").await];
+    // More than two hand-overs take.
+    let raise = |history: &mut History| history.raise("w1", "c1", Severity::High);
+    let changes: Vec<_> = (0..600).map(|_| server.commit(raise)).collect();
+    server.links.publish.send(Publish { changes, vitals: Vec::new(), in_flight: None }).unwrap();
+    for socket in &mut sockets {
+        for offset in 1..=600 {
+            assert_eq!(socket.json().await["offset"], offset);
+        }
+    }
     server.stop().await;
 }
 

@@ -156,7 +156,12 @@ impl World {
 
     pub fn settle(&mut self) {
         self.registry.observe(self.history.last(), self.now);
-        for effect in self.registry.take_effects() {
+        let effects = self.registry.take_effects();
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
             match effect {
                 Effect::ReadLog(read) => {
                     assert!(self.log_read.replace(read).is_none(), "two reads of the log at a time");
@@ -234,7 +239,15 @@ impl World {
             && std::mem::take(&mut client.outstanding)
         {
             let serial = client.serial;
+            self.settle();
+            let wanted = self.registry.wants_pulls();
             self.registry.pull(session, serial);
+            let effects = self.registry.take_effects();
+            assert!(
+                wanted || effects.is_empty(),
+                "it waits for what nobody wakes the registry for: {effects:?}"
+            );
+            self.carry_out(effects);
         }
     }
 
