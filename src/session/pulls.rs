@@ -19,6 +19,8 @@ struct Waiting {
     pulls: Vec<Pull>,
     /// The next one wakes the registry.
     wanted: bool,
+    /// The registry has been woken, and will look behind what is in its mailbox already.
+    woken: bool,
 }
 
 impl Pulls {
@@ -27,6 +29,7 @@ impl Pulls {
         Self { waiting: Arc::default(), wake }
     }
 
+    /// To be pointed at the registry.
     pub fn wake(&self) -> &Link<Pulled> {
         &self.wake
     }
@@ -38,27 +41,38 @@ impl Pulls {
 
     /// From a session.
     pub fn push(&self, pull: Pull) {
-        let wanted = {
-            let mut waiting = self.waiting();
-            waiting.pulls.push(pull);
-            std::mem::take(&mut waiting.wanted)
-        };
-        if wanted {
-            // A registry that is not running has dropped the session's channel, which ends it.
-            let _ = self.wake.send(Pulled);
+        let mut waiting = self.waiting();
+        waiting.pulls.push(pull);
+        if waiting.wanted {
+            self.tell(waiting);
         }
     }
 
-    /// All that have come, in order.
+    /// For the registry: all that have come, in order.
     pub fn take(&self) -> Vec<Pull> {
         std::mem::take(&mut self.waiting().pulls)
     }
 
-    /// Some session waits for more: the next pull wakes the registry. False if there are some already.
-    pub fn want(&self) -> bool {
+    /// For the registry: some session waits for more, so it wants to be woken when there is a pull. One that has
+    /// come meanwhile takes its turn behind what has been published.
+    pub fn want(&self) {
         let mut waiting = self.waiting();
-        waiting.wanted = waiting.pulls.is_empty();
-        waiting.wanted
+        waiting.wanted = !waiting.woken;
+        if waiting.wanted && !waiting.pulls.is_empty() {
+            self.tell(waiting);
+        }
+    }
+
+    /// For the registry: [`Pulled`] has come, or may have been lost with an earlier mailbox.
+    pub fn awake(&self) {
+        self.waiting().woken = false;
+    }
+
+    fn tell(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        (waiting.wanted, waiting.woken) = (false, true);
+        drop(waiting);
+        // A registry that is not running has dropped the channels of its sessions, which ends them.
+        let _ = self.wake.send(Pulled);
     }
 }
 
@@ -88,14 +102,21 @@ mod tests {
         let push = |serial| pulls.push(pull(serial));
         push(1);
         push(2);
-        assert_eq!(woken(), 0);
-        assert!(!pulls.want(), "there are some to look at first");
-        assert_eq!(serials(&pulls), [1, 2]);
-        assert!(pulls.want());
+        assert_eq!((woken(), serials(&pulls)), (0, vec![1, 2]), "nobody waits");
+
+        pulls.want();
+        assert_eq!(woken(), 0, "there is nothing yet");
         push(3);
         push(4);
-        assert_eq!((woken(), serials(&pulls)), (1, vec![3, 4]));
-        push(5);
         assert_eq!(woken(), 1);
+        pulls.want();
+        assert_eq!(woken(), 1, "it has not looked yet");
+        pulls.awake();
+        assert_eq!(serials(&pulls), [3, 4]);
+        push(5);
+        assert_eq!(woken(), 1, "nobody waits any more");
+
+        pulls.want();
+        assert_eq!(woken(), 2, "one had come meanwhile");
     }
 }

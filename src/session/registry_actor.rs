@@ -66,6 +66,7 @@ impl SessionRegistry {
         }
         let epoch = deps.epoch.get();
         let (core, sessions) = (Self::fresh(&deps), HashMap::new());
+        pulls.awake();
         Self { core, epoch, sessions, pending, pulls, closing: false, open_alerts, deps }
     }
 
@@ -90,6 +91,7 @@ impl SessionRegistry {
     /// Reads everything anew. Dropping the channels closes the sockets with 1012.
     fn begin_anew(&mut self) {
         self.sessions.clear();
+        self.pulls.awake();
         self.epoch = self.deps.epoch.get();
         self.core = Self::fresh(&self.deps);
         self.deps.interest.store(Arc::default());
@@ -110,10 +112,8 @@ impl SessionRegistry {
         self.deps.metrics.pending_acknowledgements.set(pending.len() as i64);
         self.core.pending(pending, self.deps.watermark.get());
         self.carry_out(ctx);
-        // What came meanwhile wakes nobody: whoever waits for it is served now.
-        while self.core.wants_pulls() && !self.pulls.want() {
-            self.pull();
-            self.carry_out(ctx);
+        if self.core.wants_pulls() {
+            self.pulls.want();
         }
         if let Some(devices) = self.core.interest().take_changed() {
             self.deps.interest.store(Arc::new(devices));
@@ -326,7 +326,10 @@ impl Handler<Pulled> for SessionRegistry {
     type Result = ();
 
     fn handle(&mut self, _: Pulled, ctx: &mut Self::Context) {
-        guarded(self, ctx, |actor, ctx| actor.step(ctx, |_, _, _| ()));
+        guarded(self, ctx, |actor, ctx| {
+            actor.pulls.awake();
+            actor.step(ctx, |_, _, _| ());
+        });
     }
 }
 
