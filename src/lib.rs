@@ -62,6 +62,8 @@
 //!
 //! ARCHITECTURE.md in the repository goes on from here.
 
+#![deny(unsafe_code)]
+
 pub mod api;
 pub mod app;
 pub mod cli;

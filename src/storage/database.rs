@@ -285,6 +285,7 @@ impl Database {
     }
 
     fn establish(&self) -> Result<Conn, StorageError> {
+        super::wal_vfs::install();
         let path = self.path().to_path_buf();
         let conn = diesel::SqliteConnection::establish(&path.to_string_lossy());
         let conn = conn.map_err(|err| StorageError::Open { path, message: err.to_string() })?;

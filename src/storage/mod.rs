@@ -43,3 +43,6 @@ pub mod tokens;
 mod trouble;
 #[cfg(feature = "postgres")]
 pub mod upkeep;
+mod wal_frames;
+#[allow(unsafe_code)]
+mod wal_vfs;
