@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use watchpost::config::StorageConfig;
 use watchpost::domain::event::{DeviceReport, EventReport, Location, ReportBody};
 use watchpost::domain::time::UtcMillis;
@@ -13,6 +13,9 @@ use watchpost::storage::database::{Database, WRITER_CACHE_KIB};
 use watchpost::storage::migrate;
 
 const CUSTOMER: &str = "0";
+/// SQLite's own functions for files. The server's, which write the log in fewer calls, are its own
+/// work, and were registered when the schema was made.
+const SQLITE_FILES: &str = "unix";
 const RULE: &str = "sos";
 
 /// Alerts as the log has them so far.
@@ -30,7 +33,7 @@ pub fn create(path: &Path, bare_tables: bool) -> anyhow::Result<Connection> {
     let config =
         StorageConfig { database_url: format!("sqlite:{}", path.display()), ..StorageConfig::default() };
     migrate::prepare(&Database::from_config(&config)?, &[], now())?;
-    let mut conn = Connection::open(path)?;
+    let mut conn = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), SQLITE_FILES)?;
     conn.set_transaction_behavior(TransactionBehavior::Immediate);
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
