@@ -1,10 +1,10 @@
 //! The pages that a transaction appends to SQLite's write-ahead log, gathered into few writes.
 //!
 //! SQLite writes each of them with two calls, 24 bytes of head and the page; for a transaction of
-//! thirty reports that is 260. Here they wait, and go to the file 31 pages at a time, the last together
-//! with the head of the page that commits them. So nothing waits any more when a commit is synced, nor when others can
-//! see it. Nothing waits outside of a transaction either: what has not been committed when its lock
-//! is released was rolled back, and is dropped.
+//! thirty reports that is 260. Here they wait, and go to the file 31 pages at a time, the last
+//! together with the head of the page that commits them. So nothing waits any more when a commit is
+//! synced, nor when others can see it. Nothing waits outside of a transaction either: what has not
+//! been committed when its lock is released was rolled back, and is dropped.
 
 /// Length of the head of a page in the log. Its second number is not 0 if the page ends a
 /// transaction (<https://www.sqlite.org/fileformat2.html#walformat>).

@@ -47,7 +47,7 @@ static LOG: OnceLock<Table> = OnceLock::new();
 
 /// Behind an open database.
 struct DatabaseFile {
-    /// Null while it is not open.
+    /// Null while the log is not open.
     log: *mut LogFile,
 }
 
@@ -60,26 +60,34 @@ struct LogFile {
 /// For every database that is opened from now on. Before the first is.
 pub(super) fn install() {
     OWN.get_or_init(|| {
-        // SAFETY: SQLite initialises itself; without a name it gives its default, which is never freed.
-        let vfs = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
-        if vfs.is_null() {
-            return None;
+        let own = register();
+        if own.is_none() {
+            tracing::warn!("SQLite did not take functions for its log; storing goes on, but slower");
         }
-        // SAFETY: just checked.
-        let own = unsafe { *vfs };
-        let offset = usize::try_from(own.szOsFile).ok()?.next_multiple_of(align_of::<LogFile>().max(8));
-        let size = offset + size_of::<LogFile>().max(size_of::<DatabaseFile>());
-        let ours = Box::leak(Box::new(ffi::sqlite3_vfs {
-            szOsFile: c_int::try_from(size).ok()?,
-            pNext: std::ptr::null_mut(),
-            zName: c"watchpost".as_ptr(),
-            xOpen: Some(open),
-            ..own
-        }));
-        // SAFETY: it lives for ever, and has all functions that the default has.
-        let code = unsafe { ffi::sqlite3_vfs_register(ours, 1) };
-        (code == ffi::SQLITE_OK).then_some(Own { vfs, offset })
+        own
     });
+}
+
+fn register() -> Option<Own> {
+    // SAFETY: SQLite initialises itself; without a name it gives its default, which is never freed.
+    let vfs = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
+    if vfs.is_null() {
+        return None;
+    }
+    // SAFETY: just checked.
+    let own = unsafe { *vfs };
+    let offset = usize::try_from(own.szOsFile).ok()?.next_multiple_of(align_of::<LogFile>().max(8));
+    let size = offset + size_of::<LogFile>().max(size_of::<DatabaseFile>());
+    let ours = Box::leak(Box::new(ffi::sqlite3_vfs {
+        szOsFile: c_int::try_from(size).ok()?,
+        pNext: std::ptr::null_mut(),
+        zName: c"watchpost".as_ptr(),
+        xOpen: Some(open),
+        ..own
+    }));
+    // SAFETY: it lives for ever, and has all functions that the default has.
+    let code = unsafe { ffi::sqlite3_vfs_register(ours, 1) };
+    (code == ffi::SQLITE_OK).then_some(Own { vfs, offset })
 }
 
 unsafe extern "C" fn open(
@@ -167,10 +175,10 @@ fn behind<T>(file: *mut ffi::sqlite3_file) -> *mut T {
 }
 
 /// SQLite's own functions of an adopted file.
-fn own(table: &OnceLock<Table>) -> ffi::sqlite3_io_methods {
+fn own(table: &OnceLock<Table>) -> &'static ffi::sqlite3_io_methods {
     let table = table.get().expect("made before the first file was adopted");
-    // SAFETY: SQLite's tables are never freed.
-    unsafe { *table.own }
+    // SAFETY: SQLite's tables are never freed and never change.
+    unsafe { &*table.own }
 }
 
 /// Calls one of SQLite's own functions, which all of its files have.
@@ -284,7 +292,6 @@ mod tests {
     use diesel::prelude::*;
     use diesel::sql_types::{BigInt, Text};
 
-    use super::*;
     use crate::storage::database::{Conn, Database};
 
     #[derive(QueryableByName)]
@@ -316,8 +323,6 @@ mod tests {
         let mut conn = database.open_writer().expect("a connection");
         conn.batch_execute("PRAGMA cache_size = 8; CREATE TABLE row (id INTEGER PRIMARY KEY, text TEXT)")
             .expect("a table");
-        let log = LOG.get().map(|table| &raw const table.ours);
-        assert!(log.is_some(), "the log of this connection is not ours");
         (database, conn)
     }
 
@@ -327,6 +332,26 @@ mod tests {
              INSERT INTO row SELECT id, printf('%.*c', 3000, '{letter}') FROM n"
         );
         conn.batch_execute(&rows).expect("rows");
+    }
+
+    /// Calls that this thread has made to write to files.
+    fn writes() -> u64 {
+        let counts = std::fs::read_to_string("/proc/thread-self/io").expect("counts of this thread");
+        let line = counts.lines().find_map(|line| line.strip_prefix("syscw: ")).expect("its writes");
+        line.parse().expect("a number")
+    }
+
+    #[test]
+    fn a_transaction_of_a_hundred_pages_takes_a_few_writes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (database, mut conn) = scene(&dir);
+        conn.batch_execute("PRAGMA cache_size = 1000; BEGIN").expect("begun");
+        add(&mut conn, 1, 100, 'a');
+        let before = writes();
+        conn.batch_execute("COMMIT").expect("committed");
+        let count = writes() - before;
+        assert!((1..=8).contains(&count), "{count} writes");
+        check(&database);
     }
 
     #[test]

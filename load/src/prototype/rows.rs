@@ -13,10 +13,10 @@ use watchpost::storage::database::{Database, WRITER_CACHE_KIB};
 use watchpost::storage::migrate;
 
 const CUSTOMER: &str = "0";
+const RULE: &str = "sos";
 /// SQLite's own functions for files. The server's, which write the log in fewer calls, are its own
 /// work, and were registered when the schema was made.
 const SQLITE_FILES: &str = "unix";
-const RULE: &str = "sos";
 
 /// Alerts as the log has them so far.
 #[derive(Debug, Default)]
